@@ -1,0 +1,45 @@
+# Every target makes what it needs: Python 3.11 (or later) and make are all a machine must have.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lock schema clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/.filled: requirements-dev.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("poller needs Python 3.11 or later; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+tests/servers/node_modules/.filled: tests/servers/package-lock.json $(VENV)/.filled
+	$(BIN)/python -m tests.servers.npm ci
+	touch $@
+
+demo: $(VENV)/.filled  ## records of three sources delivered to local functions, on this machine, without AWS
+	$(BIN)/poller demo $(ARGS)
+
+test: $(VENV)/.filled tests/servers/node_modules/.filled  ## all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.filled tests/servers/node_modules/.filled  ## format, lint, types, import contracts, then all tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest $(ARGS)
+
+schema: $(VENV)/.filled  ## write config/schema.json anew
+	$(BIN)/poller schema > config/schema.json
+
+lock:  ## resolve the dependencies anew (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
+		pyproject.toml -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
+		--extra demo --group dev pyproject.toml -o requirements-dev.lock
+
+clean:  ## remove what make made
+	rm -rf $(VENV) tests/servers/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The one place that speaks to AWS: sessions, endpoints, the hot calls, error code to our error."""

@@ -1,0 +1,1 @@
+"""One event source mapping, its files in the order a record meets them."""

@@ -1,0 +1,1 @@
+"""The nouns of the house: values, ports and errors. No I/O, no clock."""

@@ -1,0 +1,194 @@
+"""What happened, as values: one fact a batch or page, never one a record. Metrics, logs and the status are made of these.
+
+A fact of a mapping carries its name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from poller.model.outcome import Outcome
+
+ReadOutcome: TypeAlias = Literal["records", "empty", "throttled", "error"]
+Condition: TypeAlias = Literal["RetryAttemptsExhausted", "RecordAgeExceeded", "Expired", "Trimmed"]
+State: TypeAlias = Literal["Creating", "Enabling", "Enabled", "Disabling", "Disabled", "Updating", "Deleting"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRead:
+    """One read of a partition ended."""
+
+    mapping: str
+    shard: str
+    outcome: ReadOutcome
+    records: int = 0
+    size_bytes: int = 0
+    seconds: float
+    behind: float | None = None
+    """Seconds behind the newest record, None where the source does not say."""
+    reason: str = ""
+    """Why it failed, one line; "" when it did not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchSent:
+    """An invocation is about to start."""
+
+    mapping: str
+    shard: str
+    records: int
+    age: float
+    """Seconds since the arrival of the batch's last record: AWS's IteratorAge."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchInvoked:
+    """An invocation ended."""
+
+    mapping: str
+    shard: str
+    records: int
+    outcome: Outcome
+    seconds: float
+    request_id: str
+    attempt: int
+    """1 for the first try of this batch."""
+    retry_in: float | None = None
+    """Seconds until the next try; None when there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsDropped:
+    """Records were given up, for ever."""
+
+    mapping: str
+    shard: str
+    condition: Condition
+    records: int
+    """0 where nobody can know how many (trimmed before they were read)."""
+    first: str
+    last: str
+    """Sequence numbers or message ids; of a trim, where we stood and where we go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessagesDeleted:
+    """Messages of a queue were settled."""
+
+    mapping: str
+    deleted: int
+    failed: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardStands:
+    """A shard's standing changed: what is held, how far behind it is."""
+
+    mapping: str
+    shard: str
+    checkpoint: str
+    """The stored position, for people: "TRIM_HORIZON", a timestamp, or a sequence number."""
+    oldest: float | None
+    """Arrival of the oldest record held and not settled, unix seconds; None when nothing is held."""
+    behind: float
+    """Seconds behind the newest record at the last read."""
+    held: int
+    """Records in memory: read, not settled."""
+    attempt: int
+    """Failed tries of the batch at the head; 0 when it did not fail."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardMoved:
+    """A shard was opened, has to wait for its parents, ended, or was let go by this replica."""
+
+    mapping: str
+    shard: str
+    to: Literal["owned", "blocked_on_parent", "ended", "released"]
+    position: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointWritten:
+    """A write of a shard's row ended."""
+
+    mapping: str
+    shard: str
+    outcome: Literal["written", "superseded", "error"]
+    position: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappingMoved:
+    """A mapping changed its state."""
+
+    mapping: str
+    state: State
+    reason: str
+    """AWS's StateTransitionReason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappingProblem:
+    """A mapping cannot go on for now and tries again by itself; the others are not touched."""
+
+    mapping: str
+    reason: str
+    """One line: what, where, what would be right."""
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappingRemoved:
+    """A mapping is not configured any more: its series disappear."""
+
+    mapping: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reloaded:
+    """A configuration was read: at the start or after SIGHUP."""
+
+    successful: bool
+    at: float
+    """Unix seconds."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionPrinted:
+    """A local function wrote a line to its standard output or error."""
+
+    function: str
+    request_id: str
+    """"" between invocations."""
+    line: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopping:
+    """The process was asked to stop."""
+
+    reason: str
+    grace: float
+
+
+Fact: TypeAlias = (
+    SourceRead
+    | BatchSent
+    | BatchInvoked
+    | RecordsDropped
+    | MessagesDeleted
+    | ShardStands
+    | ShardMoved
+    | CheckpointWritten
+    | MappingMoved
+    | MappingProblem
+    | MappingRemoved
+    | Reloaded
+    | FunctionPrinted
+    | Stopping
+)

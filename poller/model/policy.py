@@ -1,0 +1,29 @@
+"""The rules of one mapping, in plain values: what the deciding files need of its configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from poller.model.record import EVENT_LIMIT_BYTES, At, TrimHorizon
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """StartingPosition LATEST, before it is resolved."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How a mapping batches, starts and retries."""
+
+    batch_size: int
+    """Records an event holds at most."""
+    window: float = 0.0
+    """Seconds a batch is gathered for, 0.0 sends what one read returned."""
+    event_limit_bytes: int = EVENT_LIMIT_BYTES
+    start: TrimHorizon | Latest | At
+    """Where a mapping without checkpoints begins."""
+    poll_interval: float = 1.0
+    """Seconds between reads of an idle shard."""
+    concurrency: int = 5
+    """Batches of an unordered source in flight at once."""

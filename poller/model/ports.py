@@ -1,0 +1,99 @@
+"""The seams of the house, each as small as its callers need. Protocols only.
+
+Every method may raise `Transient`, `Throttled` or `Denied`; others are named. Cancelling a call is always allowed,
+but a cancelled `Source.read` of a queue hides its messages until their visibility ends, so nobody does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
+
+from poller.model.facts import Fact
+from poller.model.outcome import Outcome
+from poller.model.record import Cursor, Page, Record, Topology
+
+Clock: TypeAlias = Callable[[], float]
+"""Wall time, unix seconds."""
+
+Observe: TypeAlias = Callable[[Fact], None]
+"""Takes a fact; never raises, never waits."""
+
+Admit: TypeAlias = Callable[[int], Awaitable[None]]
+"""Waits until this many bytes of an answer may be taken into memory. Called once a read, before its body is taken."""
+
+
+class Source(Protocol):
+    """Where records come from."""
+
+    redelivers: bool
+    """True for a queue: what is not deleted comes back by itself. False for a stream: its position is the checkpoint."""
+    ordered: bool
+    """True where batches must follow one another (shards, FIFO queues); False where they may overtake."""
+
+    async def topology(self) -> Topology:
+        """List the partitions, all pages of them. Raises `Transient` for a listing that is torn."""
+
+    async def latest(self, partition: str) -> Cursor:
+        """A cursor behind the newest record, whose position is the moment of this call by the *source's* clock."""
+
+    async def read(self, partition: str, cursor: Cursor, limit: int, admit: Admit) -> Page:
+        """Read at most `limit` records; a token that expired is replaced silently, from the cursor's position.
+
+        Raises:
+            Trimmed: the position is older than the oldest record.
+            ShardGone: there is no such shard any more.
+        """
+
+    async def delete(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Settle a queue's messages; answers those that could not be deleted. A stream answers nothing."""
+
+    async def release(self, records: Sequence[Record]) -> None:
+        """Make a queue's messages visible again at once. A stream does nothing."""
+
+    async def check(self) -> None:
+        """Find out whether the source exists and may be read. Raises `Denied` with one line that says what to do."""
+
+
+class Target(Protocol):
+    """What is invoked."""
+
+    async def invoke(self, event: bytes, request_id: str) -> Outcome:
+        """Invoke once, never twice. Raises nothing: whatever happens is an outcome. Cancelling kills a local function."""
+
+    async def check(self) -> None:
+        """Find out, without invoking it, whether the function exists and may be invoked. Raises `Denied`."""
+
+
+class Destination(Protocol):
+    """Where the account of given-up records goes."""
+
+    async def send(self, document: bytes) -> None:
+        """Deliver once."""
+
+
+class Row(NamedTuple):
+    """A stored value with the version that fences it."""
+
+    value: bytes
+    version: int
+
+
+class Store(Protocol):
+    """Who remembers: a map from key to versioned bytes, with compare-and-swap."""
+
+    async def get(self, key: str) -> Row | None:
+        """The row, None when there is none."""
+
+    async def put(self, key: str, value: bytes, expected: int) -> int:
+        """Write if the row's version is `expected` (0: there is no row), durably. Answers the new version, `expected` + 1.
+
+        Raises:
+            Superseded: the row has another version.
+        """
+
+    def scan(self, prefix: str) -> AsyncIterator[tuple[str, Row]]:
+        """All rows whose key starts with `prefix`, in key order."""
+
+    async def delete(self, key: str, expected: int) -> None:
+        """Remove the row if its version is `expected`. Raises `Superseded`."""

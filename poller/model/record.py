@@ -1,0 +1,106 @@
+"""Records on their way from a source to a function, and places in a stream. Immutable, no I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import msgspec
+
+EVENT_LIMIT_BYTES = 6_291_456
+"""The largest event of a synchronous invocation, measured on the serialized JSON. Source: Lambda quotas."""
+
+_OPEN, _BETWEEN, _CLOSE = b'{"Records":[', b",", b"]}"
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One record as the function will see it."""
+
+    id: str
+    """A stream's sequence number (decimal), or a queue's message id."""
+    body: bytes
+    """This record's element of the event's `Records` array, serialized."""
+    arrived: float
+    """Unix seconds at which the source took the record."""
+    key: str = ""
+    """What order is kept by: partition key, item key, message group; "" where there is none."""
+    receipt: str = ""
+    """The handle that deletes the message (queues only)."""
+
+
+def event_of(records: Sequence[Record]) -> bytes:
+    """The event that Lambda would send for these records, byte for byte."""
+    return _OPEN + _BETWEEN.join([record.body for record in records]) + _CLOSE
+
+
+def event_size_bytes(records: Sequence[Record]) -> int:
+    """`len(event_of(records))`, without building it."""
+    frame = len(_OPEN) + len(_CLOSE) + max(0, len(records) - 1) * len(_BETWEEN)
+    return frame + sum(len(record.body) for record in records)
+
+
+class TrimHorizon(msgspec.Struct, frozen=True, tag="trim_horizon"):
+    """The oldest record that the stream holds."""
+
+
+class At(msgspec.Struct, frozen=True, tag="at"):
+    """The first record that arrived at or after a moment."""
+
+    time: float
+    """Unix seconds."""
+
+
+class After(msgspec.Struct, frozen=True, tag="after"):
+    """The first record behind this one, which is settled."""
+
+    sequence: str
+
+
+Position: TypeAlias = TrimHorizon | At | After
+"""A place in a shard that can be stored. LATEST is not one: it is resolved to `At` when the shard is first seen."""
+
+
+class Cursor(msgspec.Struct, frozen=True):
+    """Where a reader stands."""
+
+    position: Position
+    """The place to go back to when the token is refused: behind the last record *read*."""
+    token: str = ""
+    """The service's iterator, "" when one must be asked for."""
+
+
+class Page(msgspec.Struct, frozen=True):
+    """What one read of a partition brought."""
+
+    records: tuple[Record, ...]
+    cursor: Cursor | None
+    """Where to read on; None at the end of a closed shard. A queue's cursor never changes."""
+    behind: float = 0.0
+    """Seconds between the source's newest record and this page's end; 0.0 when caught up or unknown."""
+    full: bool = False
+    """The read was cut by a limit, so there is more to read at once."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the serialized records."""
+        return sum(len(record.body) for record in self.records)
+
+
+class Partition(msgspec.Struct, frozen=True):
+    """A shard as the source lists it; a queue is one partition."""
+
+    id: str
+    parents: tuple[str, ...] = ()
+    """One after a split, two after a merge, none for an original shard."""
+    closed: bool = False
+    """No record will be added."""
+
+
+class Topology(msgspec.Struct, frozen=True):
+    """A source's partitions at one moment."""
+
+    partitions: tuple[Partition, ...]
+    retention: float
+    """Seconds after which the source drops a record."""
+    identity: str = ""
+    """Differs when a stream was deleted and created anew under the same name (its creation time)."""
