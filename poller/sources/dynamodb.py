@@ -1,0 +1,14 @@
+"""DynamoDB Streams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DynamoDBStream:
+    """The source part of a mapping of a DynamoDB stream."""
+
+    arn: str
+    role_arn: str | None = None
+    """Role to assume for reading."""
