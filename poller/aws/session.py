@@ -17,3 +17,13 @@ class AwsSettings:
     endpoint_url: str | None = None
     """For every service without an entry in `endpoints`."""
     endpoints: tuple[tuple[Service, str], ...] = ()
+
+
+# Fixed for the rooms above (written by the owner of this room):
+#
+#   @asynccontextmanager
+#   async def open_aws(settings: AwsSettings) -> AsyncIterator[Aws]
+#
+#   class Aws:
+#       async def client(self, service: Service, *, region=None, role_arn=None) -> Any   # an aiobotocore client, cached
+#       async def calls(self, *, region=None, role_arn=None) -> HotCalls                # cached

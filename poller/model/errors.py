@@ -3,7 +3,8 @@
 PollerError
 ├── SettingsError      the operator must edit the file; exit 2
 ├── Transient          again after a pause; nothing is lost
-│   └── Throttled      the same, and the pause is at least `after`
+│   ├── Throttled      the same, and the pause is at least `after`
+│   └── IteratorExpired  at once, with a new iterator from the last position
 ├── Denied             this mapping reports PROBLEM and tries slowly; the others go on
 │   └── NotFound       the same: the stream, queue or function is not there (yet)
 ├── ShardGone          the shard has left the stream: its children, if any, take over
@@ -34,6 +35,10 @@ class Throttled(Transient):
         super().__init__(message)
         self.after = after
         """Seconds the service asked us to wait, 0.0 when it did not say."""
+
+
+class IteratorExpired(Transient):
+    """The shard iterator is too old."""
 
 
 class Denied(PollerError):

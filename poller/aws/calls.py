@@ -1,0 +1,56 @@
+"""The calls that carry nearly all the work, behind one narrow port: raw bodies come back, nothing is parsed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from poller.model.ports import Admit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What an HTTP server said to an invocation, whatever its status."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+
+
+class HotCalls(Protocol):
+    """Calls of one account and region. Each sends one signed request, once.
+
+    Every method raises `Transient`, `Throttled`, `Denied` or a more telling leaf of the error tree.
+    """
+
+    async def get_records(
+        self, service: Literal["kinesis", "dynamodbstreams"], iterator: str, limit: int, admit: Admit
+    ) -> bytes:
+        """GetRecords. Awaits `admit(content length)` after the answer's head, before its body.
+
+        Raises:
+            IteratorExpired: ask for a new one.
+            Trimmed: the position has left the stream.
+            ShardGone: no such shard or stream.
+        """
+
+    async def receive_message(self, queue_url: str, *, count: int, wait: int, admit: Admit) -> bytes:
+        """ReceiveMessage of at most `count` (1 to 10) with all attributes, waiting up to `wait` seconds."""
+
+    async def delete_message_batch(self, queue_url: str, entries: Sequence[tuple[str, str]]) -> bytes:
+        """DeleteMessageBatch of at most 10 (entry id, receipt handle)."""
+
+    async def change_message_visibility_batch(
+        self, queue_url: str, entries: Sequence[tuple[str, str]], *, timeout: int
+    ) -> bytes:
+        """ChangeMessageVisibilityBatch of at most 10 (entry id, receipt handle) to `timeout` seconds."""
+
+    async def invoke(self, function: str, event: bytes, *, timeout: float) -> Answer:
+        """Invoke (RequestResponse) a name or ARN, qualifier included; an answer of any status is an `Answer`.
+
+        Raises:
+            TimeoutError: nothing came within `timeout` seconds; the function may be running.
+            Transient: the connection failed; the function may have run.
+        """
