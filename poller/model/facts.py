@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 from poller.model.outcome import Outcome
 
 ReadOutcome: TypeAlias = Literal["records", "empty", "throttled", "error"]
+CheckpointOutcome: TypeAlias = Literal["written", "superseded", "error"]
 Condition: TypeAlias = Literal["RetryAttemptsExhausted", "RecordAgeExceeded", "Expired", "Trimmed"]
 State: TypeAlias = Literal["Creating", "Enabling", "Enabled", "Disabling", "Disabled", "Updating", "Deleting"]
 
@@ -83,6 +84,16 @@ class MessagesDeleted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MessagesReleased:
+    """Messages that were received and not sent were made visible again."""
+
+    mapping: str
+    released: int
+    failed: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShardStands:
     """A shard's standing changed: what is held, how far behind it is."""
 
@@ -116,7 +127,7 @@ class CheckpointWritten:
 
     mapping: str
     shard: str
-    outcome: Literal["written", "superseded", "error"]
+    outcome: CheckpointOutcome
     position: str
     reason: str = ""
 
@@ -182,6 +193,7 @@ Fact: TypeAlias = (
     | BatchInvoked
     | RecordsDropped
     | MessagesDeleted
+    | MessagesReleased
     | ShardStands
     | ShardMoved
     | CheckpointWritten

@@ -1,0 +1,73 @@
+"""Records into batches: by count, by bytes of the serialized event, by time. No I/O, no clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from poller.model.policy import Policy
+from poller.model.record import Record, event_size_bytes
+
+Batch: TypeAlias = tuple[Record, ...]
+"""What one invocation carries: in source order, never empty."""
+
+_EMPTY_EVENT_BYTES = event_size_bytes(())
+
+
+class Batcher:
+    """Gathers the records of one lane; every record leaves exactly once, in the order it came.
+
+    A batch is ready when it holds `batch_size` records, when the next record would carry its event over the limit, or
+    when the batch window closes; without a window, whatever one `take` brought is ready at once. A record that alone
+    exceeds the limit makes a batch of its own, so that the function's side refuses it and the retry rules decide.
+
+    The window opens when the previous invocation ends (`reopen`), and anew with the first record after it passed
+    empty. Times are seconds of any one monotonic clock. Source: Lambda guide, "Batching behavior".
+    """
+
+    def __init__(self, policy: Policy, now: float) -> None:
+        self._policy = policy
+        self._held: list[Record] = []
+        self._size_bytes = _EMPTY_EVENT_BYTES
+        self._closed: list[Batch] = []
+        self._opened = now
+
+    @property
+    def deadline(self) -> float:
+        """When what is held must leave; inf while nothing is held."""
+        return self._opened + self._policy.window if self._held else math.inf
+
+    def take(self, records: Sequence[Record], now: float) -> None:
+        """Add what a read brought."""
+        if not self._held and now >= self._opened + self._policy.window:
+            self._opened = now
+        for record in records:
+            grown = self._size_bytes + len(record.body) + (1 if self._held else 0)
+            if self._held and grown > self._policy.event_limit_bytes:
+                self._close()
+                grown = self._size_bytes + len(record.body)
+            self._held.append(record)
+            self._size_bytes = grown
+            if len(self._held) == self._policy.batch_size:
+                self._close()
+
+    def ready(self, now: float) -> list[Batch]:
+        """The batches that must leave now."""
+        if self._held and now >= self.deadline:
+            self._close()
+        ready, self._closed = self._closed, []
+        return ready
+
+    def rest(self) -> list[Batch]:
+        """Everything held, whatever the window says: no more will come."""
+        return self.ready(math.inf)
+
+    def reopen(self, now: float) -> None:
+        """An invocation ended: the next window opens."""
+        self._opened = now
+
+    def _close(self) -> None:
+        self._closed.append(tuple(self._held))
+        self._held = []
+        self._size_bytes = _EMPTY_EVENT_BYTES

@@ -1,0 +1,129 @@
+"""A mapping of a queue: a receive only when its batch could be sent at once, several batches in flight."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import anyio
+
+from poller.mapping.batch import Batch, Batcher
+from poller.mapping.budget import Holder
+from poller.mapping.deliver import Settled, Stopped, deliver
+from poller.mapping.read import Reader, pause_after
+from poller.mapping.standing import Standing
+from poller.mapping.tools import Tools
+from poller.model.errors import Denied, Transient
+from poller.model.facts import MessagesDeleted, MessagesReleased, ShardMoved
+from poller.model.record import Cursor, Record, Topology, TrimHorizon
+
+_RECEIVE_MOST = 10
+"""Messages that SQS hands out at once."""
+
+
+class Queue:
+    """The running state of one mapping of a queue."""
+
+    def __init__(self, tools: Tools, topology: Topology, holder: Holder) -> None:
+        self._tools = tools
+        self._shard = topology.partitions[0].id
+        self._lease = topology.lease
+        self._standing = Standing(tools, self._shard, holder)
+        self._reader = Reader(tools, self._shard, holder, self._standing)
+        self._slots = anyio.Semaphore(tools.policy.concurrency)
+
+    async def run(self) -> None:
+        """Process the queue until the stop; what is in flight is finished and deleted."""
+        self._tools.observe(ShardMoved(mapping=self._tools.mapping, shard=self._shard, to="owned"))
+        async with anyio.create_task_group() as tasks:
+            while not self._tools.stop.is_set():
+                await self._slots.acquire()
+                batches, lease_end = await self._gather()
+                if batches:
+                    tasks.start_soon(self._process, batches, lease_end)
+                else:
+                    self._slots.release()
+        self._tools.observe(ShardMoved(mapping=self._tools.mapping, shard=self._shard, to="released"))
+
+    async def _gather(self) -> tuple[list[Batch], float]:
+        """Receive until a batch is ready; nothing when there is nothing or the process stops.
+
+        Returns:
+            The batches (more than one when a receive overflows the event's limit), and when the first of their
+            messages becomes visible again.
+        """
+        policy, stop = self._tools.policy, self._tools.stop
+        batcher = Batcher(policy, anyio.current_time())
+        lease_end = anyio.current_time() + self._lease
+        held = 0
+        while not stop.is_set():
+            began = anyio.current_time()
+            if not held:
+                lease_end = began + self._lease
+            count = min(_RECEIVE_MOST, policy.batch_size - held)
+            page = await self._reader.read(Cursor(position=TrimHorizon()), count)
+            records = page.records if page else ()
+            batcher.take(records, anyio.current_time())
+            held += len(records)
+            if batches := batcher.ready(anyio.current_time()):
+                return batches + batcher.rest(), lease_end
+            if page is not None and not records:
+                took = anyio.current_time() - began
+                await self._tools.pause(
+                    min(self._until(batcher), pause_after(page, interval=policy.poll_interval, took=took))
+                )
+            if not held:
+                break
+        await self._release([record for batch in batcher.rest() for record in batch])
+        return [], lease_end
+
+    @staticmethod
+    def _until(batcher: Batcher) -> float:
+        return max(0.0, batcher.deadline - anyio.current_time())
+
+    async def _process(self, batches: list[Batch], lease_end: float) -> None:
+        """Deliver batches one after the other; on a FIFO queue none follows one that failed."""
+        for index, batch in enumerate(batches):
+            done = await deliver(
+                self._tools, self._shard, batch, self._standing, retention=lambda: math.inf, lease_end=lease_end
+            )
+            if isinstance(done, Settled):
+                await self._delete(batch)
+            elif isinstance(done, Stopped):
+                await self._release([record for unsent in batches[index:] for record in unsent])
+                break
+            else:
+                self._standing.left(batch)
+                if self._tools.source.ordered:
+                    await self._release([record for unsent in batches[index + 1 :] for record in unsent])
+                    break
+        self._slots.release()
+
+    async def _delete(self, batch: Batch) -> None:
+        reason = ""
+        try:
+            failed: Sequence[Record] = await self._tools.source.delete(batch)
+        except (Transient, Denied) as error:
+            failed, reason = batch, str(error)
+        self._tools.observe(
+            MessagesDeleted(
+                mapping=self._tools.mapping, deleted=len(batch) - len(failed), failed=len(failed), reason=reason
+            )
+        )
+        self._standing.left(batch)
+
+    async def _release(self, records: list[Record]) -> None:
+        """Give unsent messages back at once; where that fails, their visibility does it later."""
+        if not records:
+            return
+        try:
+            await self._tools.source.release(records)
+        except (Transient, Denied) as error:
+            self._tools.observe(
+                MessagesReleased(mapping=self._tools.mapping, released=0, failed=len(records), reason=str(error))
+            )
+        else:
+            self._tools.observe(
+                MessagesReleased(mapping=self._tools.mapping, released=len(records), failed=0, reason="")
+            )
+        self._standing.left(records)

@@ -1,0 +1,123 @@
+"""Reading a partition: one page ahead of its lane, as fast as there is data, no faster than the source allows."""
+
+from __future__ import annotations
+
+import anyio
+from anyio.streams.memory import MemoryObjectSendStream
+
+from poller.mapping import progress
+from poller.mapping.budget import Holder
+from poller.mapping.retry import backoff
+from poller.mapping.standing import Standing
+from poller.mapping.tools import Tools
+from poller.model.errors import Denied, PollerError, ShardGone, Throttled, Transient, Trimmed
+from poller.model.facts import MappingProblem, ReadOutcome, RecordsDropped, SourceRead
+from poller.model.record import Cursor, Page, TrimHorizon
+
+_CATCHING_UP = 0.2
+"""Seconds between reads that bring nothing though there is more: five reads a second are what a Kinesis shard allows."""
+_THROTTLED = 1.0
+"""Least pause after a throttle, seconds."""
+_FAILED, _DENIED = 0.2, 5.0
+"""First pause, doubling, after a failure that passes and after one that somebody has to mend."""
+
+
+def pause_after(page: Page, *, interval: float, took: float) -> float:
+    """Seconds until the next read, after one that took `took` seconds.
+
+    None at all while there is more to read; otherwise reads begin `interval` seconds apart.
+    """
+    if page.cursor is None or page.full or (page.records and page.behind > 0):
+        return 0.0
+    return max(0.0, (min(interval, _CATCHING_UP) if page.behind > 0 else interval) - took)
+
+
+class Reader:
+    """Reads one partition, again and again; what passes by itself is waited out here."""
+
+    def __init__(self, tools: Tools, shard: str, holder: Holder, standing: Standing) -> None:
+        self._tools = tools
+        self._shard = shard
+        self._holder = holder
+        self._standing = standing
+        self._failures = 0
+
+    async def read(self, cursor: Cursor, limit: int | None = None) -> Page | None:
+        """One read; None when it failed in a way that passes, after a pause. The page counts as held."""
+        began = anyio.current_time()
+        try:
+            page = await self._tools.source.read(self._shard, cursor, limit or self._holder.limit, self._holder.admit)
+        except PollerError as error:
+            self._holder.took(0, 0)
+            self._tell("throttled" if isinstance(error, Throttled) else "error", began, reason=str(error))
+            if not isinstance(error, (Transient, Denied)):
+                raise
+            self._failures += 1
+            await self._wait_out(error)
+            return None
+        self._failures = 0
+        self._tell("records" if page.records else "empty", began, page)
+        self._standing.took(page)
+        return page
+
+    async def _wait_out(self, error: Transient | Denied) -> None:
+        """Pause as the failure asks for. What is in flight goes on; a refusal is told as the mapping's problem."""
+        least = max(_THROTTLED, error.after) if isinstance(error, Throttled) else 0.0
+        denied = isinstance(error, Denied)
+        seconds = max(least, backoff(self._failures, self._tools.chance(), base=_DENIED if denied else _FAILED))
+        if denied:
+            self._tools.observe(MappingProblem(mapping=self._tools.mapping, reason=str(error), retry_in=seconds))
+        await self._tools.pause(seconds)
+
+    def _tell(self, outcome: ReadOutcome, began: float, page: Page | None = None, reason: str = "") -> None:
+        self._tools.observe(
+            SourceRead(
+                mapping=self._tools.mapping,
+                shard=self._shard,
+                outcome=outcome,
+                records=len(page.records) if page else 0,
+                size_bytes=page.size_bytes if page else 0,
+                seconds=anyio.current_time() - began,
+                behind=page.behind if page else None,
+                reason=reason,
+            )
+        )
+
+
+async def read_shard(
+    tools: Tools, shard: str, cursor: Cursor, reader: Reader, pages: MemoryObjectSendStream[Page]
+) -> None:
+    """Read a stream's shard until its end or a stop, handing over every page that says something.
+
+    A position that the stream no longer holds is data lost: it is told, and reading goes on at the oldest record.
+    """
+    async with pages:
+        while not tools.stop.is_set():
+            began = anyio.current_time()
+            try:
+                page = await reader.read(cursor)
+            except Trimmed:
+                lost_behind = progress.spell(cursor.position)
+                tools.observe(
+                    RecordsDropped(
+                        mapping=tools.mapping,
+                        shard=shard,
+                        condition="Trimmed",
+                        records=0,
+                        first=lost_behind,
+                        last="TRIM_HORIZON",
+                    )
+                )
+                cursor = Cursor(position=TrimHorizon())
+                continue
+            except ShardGone:
+                return  # the next listing tells whether its stream is gone too, and what becomes of it
+            if page is None:
+                continue
+            if page.records or page.cursor is None:
+                await pages.send(page)
+            if page.cursor is None:
+                return
+            cursor = page.cursor
+            took = anyio.current_time() - began
+            await tools.pause(pause_after(page, interval=tools.policy.poll_interval, took=took))

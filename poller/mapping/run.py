@@ -1,0 +1,23 @@
+"""One event source mapping, from its source's first listing until the stop."""
+
+from __future__ import annotations
+
+from poller.mapping.queue import Queue
+from poller.mapping.stream import Stream
+from poller.mapping.tools import Tools
+
+
+async def run_mapping(tools: Tools) -> None:
+    """Process a mapping until its stop is set; what is in flight is finished first.
+
+    Once the source has been listed, failures of reads, calls and writes are waited out here.
+
+    Raises:
+        Transient, Denied: the source cannot be listed, or the store not be read, at the start.
+    """
+    topology = await tools.source.topology()
+    if tools.source.redelivers:
+        with tools.budget.join() as holder:
+            await Queue(tools, topology, holder).run()
+    else:
+        await Stream(tools, topology).run()

@@ -1,0 +1,72 @@
+"""Which shards to read, from where, and which must wait for their parents. No I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from poller.mapping.row import ShardRow
+from poller.model.record import At, Partition, Position, TrimHorizon
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do with every shard of a listing."""
+
+    open: Mapping[str, Position]
+    """Shards to read now, and where to go on; those being read already are among them."""
+    blocked: Mapping[str, tuple[str, ...]]
+    """Shards that wait, and the parents that they wait for."""
+    lost: frozenset[str]
+    """Shards that we have not finished and that two listings in a row did not name: the stream dropped them."""
+    missing: frozenset[str]
+    """What this listing should have named and did not: unfinished shards, and parents that nobody knows."""
+
+
+def plan(
+    listed: Sequence[Partition], rows: Mapping[str, ShardRow], *, start: TrimHorizon | At, missing: frozenset[str]
+) -> Plan:
+    """Decide for every listed shard.
+
+    A child starts after *every* parent was read to its end and its records are settled; siblings run side by side. A
+    shard without a row begins where the mapping began, but a child of a shard that we know begins at its own
+    beginning, under LATEST too.
+
+    Args:
+        listed: the whole listing, in any order, children before parents or after.
+        rows: what is stored of the mapping's shards.
+        start: where the mapping began.
+        missing: `Plan.missing` of the listing before; a listing can be torn, so one absence proves nothing. A parent
+            that nobody knows and that is missing twice counts as ended.
+
+    Source: Kinesis guide, "Resharding, scaling, and parallel processing".
+    """
+    named = {partition.id for partition in listed}
+    known = named | rows.keys()
+    to_open: dict[str, Position] = {}
+    blocked: dict[str, tuple[str, ...]] = {}
+    absent = {shard for shard, row in rows.items() if not row.ended and shard not in named}
+    lost = frozenset(absent & missing)
+    for partition in listed:
+        row = rows.get(partition.id)
+        if row is not None and row.ended:
+            continue
+        gone = {parent for parent in partition.parents if parent not in known}
+        absent |= gone
+        waits = tuple(
+            parent
+            for parent in partition.parents
+            if (parent in gone and parent not in missing) or (parent in known and not _ended(rows.get(parent)))
+        )
+        if waits:
+            blocked[partition.id] = waits
+        elif row is not None:
+            to_open[partition.id] = row.position
+        else:
+            child = any(parent in rows for parent in partition.parents)
+            to_open[partition.id] = TrimHorizon() if child else start
+    return Plan(open=to_open, blocked=blocked, lost=lost, missing=frozenset(absent))
+
+
+def _ended(row: ShardRow | None) -> bool:
+    return row is not None and row.ended

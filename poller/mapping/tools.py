@@ -1,0 +1,41 @@
+"""What every part of a running mapping needs: time, chance, memory, and somebody to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import anyio
+
+from poller.mapping.budget import Budget
+from poller.model.policy import Policy
+from poller.model.ports import Clock, Observe, Source, Store, Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """One mapping's surroundings."""
+
+    mapping: str
+    """Its name."""
+    source_name: str
+    """Its EventSourceArn."""
+    policy: Policy
+    source: Source
+    target: Target
+    store: Store
+    budget: Budget
+    observe: Observe
+    clock: Clock
+    chance: Callable[[], float]
+    """Uniform in [0, 1)."""
+    new_id: Callable[[], str]
+    """A new request id."""
+    stop: anyio.Event
+    """Set once: finish what is in flight, begin nothing new."""
+
+    async def pause(self, seconds: float) -> bool:
+        """Sleep, but not past a stop. Answers whether to go on."""
+        with anyio.move_on_after(seconds):
+            await self.stop.wait()
+        return not self.stop.is_set()
