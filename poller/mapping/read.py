@@ -87,7 +87,7 @@ class Reader:
 async def read_shard(
     tools: Tools, shard: str, cursor: Cursor, reader: Reader, pages: MemoryObjectSendStream[Page]
 ) -> None:
-    """Read a stream's shard until its end or a stop, handing over every page that says something.
+    """Read a stream's shard until its end, a stop, or the end of its lane, handing over every page that says something.
 
     A position that the stream no longer holds is data lost: it is told, and reading goes on at the oldest record.
     """
@@ -115,7 +115,10 @@ async def read_shard(
             if page is None:
                 continue
             if page.records or page.cursor is None:
-                await pages.send(page)
+                try:
+                    await pages.send(page)
+                except anyio.BrokenResourceError:
+                    return  # the lane stopped; the page will be read again
             if page.cursor is None:
                 return
             cursor = page.cursor

@@ -1,0 +1,305 @@
+"""Doubles of the world around a mapping, on virtual time: a stream, a queue, a function. Each records what it saw."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import anyio
+import trio
+from trio.testing import MockClock
+
+from poller.mapping.budget import Budget
+from poller.mapping.run import run_mapping
+from poller.mapping.tools import Tools
+from poller.model.errors import PollerError, Trimmed
+from poller.model.facts import Fact
+from poller.model.outcome import Outcome, Replied
+from poller.model.policy import Policy
+from poller.model.ports import Admit, Source, Store
+from poller.model.record import After, At, Cursor, Page, Partition, Position, Record, Topology, TrimHorizon
+from poller.stores.memory import MemoryStore
+
+EPOCH = 1_700_000_000.0
+"""Unix seconds at virtual second 0."""
+HOUR = 3600.0
+T = TypeVar("T")
+F = TypeVar("F", bound=Fact)
+
+
+def virtual(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run a test on trio's virtual clock: sleeping costs nothing, a stray asyncio call fails."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        trio.run(
+            functools.partial(test, *args, **kwargs),
+            clock=MockClock(autojump_threshold=0),
+            strict_exception_groups=True,
+        )
+
+    return run
+
+
+def now() -> float:
+    return EPOCH + anyio.current_time()
+
+
+def record(sequence: int, *, arrived: float, key: str = "", data: str = "") -> Record:
+    body = json.dumps({"sequence": sequence, "data": data}).encode()
+    return Record(id=str(sequence), body=body, arrived=arrived, key=key, receipt=f"r{sequence}")
+
+
+@dataclass
+class Shard:
+    """Records in order; `closed` once no more come."""
+
+    records: list[Record] = field(default_factory=list)
+    parents: tuple[str, ...] = ()
+    closed: bool = False
+    listed: bool = True
+
+
+class FakeStream:
+    """A stream whose shards the test fills, splits and trims."""
+
+    redelivers = False
+    ordered = True
+
+    def __init__(self, *, retention: float = 24 * HOUR, page: int = 1000) -> None:
+        self.shards: dict[str, Shard] = {"shard-0": Shard()}
+        self.retention = retention
+        self.identity = "created-1"
+        self.page = page
+        self.reads: list[tuple[str, float]] = []
+        self.failures: list[PollerError] = []
+        self.listing_failures: list[PollerError] = []
+        self._next = 0
+
+    def put(self, shard: str, count: int = 1, **more: Any) -> list[Record]:
+        made = [record(self._next + index + 1, arrived=now(), **more) for index in range(count)]
+        self._next += count
+        self.shards[shard].records.extend(made)
+        return made
+
+    def split(self, parent: str, *children: str) -> None:
+        self.shards[parent].closed = True
+        for child in children:
+            self.shards[child] = Shard(parents=(parent,))
+
+    async def topology(self) -> Topology:
+        await anyio.sleep(0.01)
+        if self.listing_failures:
+            raise self.listing_failures.pop(0)
+        listed = [Partition(i, s.parents, s.closed) for i, s in self.shards.items() if s.listed]
+        return Topology(tuple(listed), self.retention, self.identity)
+
+    async def latest(self, partition: str) -> Cursor:
+        await anyio.sleep(0.01)
+        records = self.shards[partition].records
+        return Cursor(At(math.floor(now())), token=str(len(records)))
+
+    async def read(self, partition: str, cursor: Cursor, limit: int, admit: Admit) -> Page:
+        self.reads.append((partition, now()))
+        await anyio.sleep(0.01)
+        if self.failures:
+            raise self.failures.pop(0)
+        shard = self.shards[partition]
+        begin = int(cursor.token) if cursor.token else self._find(shard, cursor.position)
+        records = shard.records[begin : begin + min(limit, self.page)]
+        await admit(sum(len(each.body) for each in records))
+        end = begin + len(records)
+        position = After(records[-1].id) if records else cursor.position
+        more = end < len(shard.records)
+        behind = max(0.0, now() - shard.records[end].arrived) + 0.001 if more else 0.0
+        following = None if shard.closed and not more else Cursor(position, token=str(end))
+        return Page(tuple(records), following, behind=behind, full=more)
+
+    def _find(self, shard: Shard, position: Position) -> int:
+        match position:
+            case TrimHorizon():
+                return 0
+            case At(time=time):
+                return next((i for i, each in enumerate(shard.records) if each.arrived >= time), len(shard.records))
+            case After(sequence=sequence):
+                ids = [int(each.id) for each in shard.records]
+                if ids and int(sequence) < ids[0] - 1:
+                    raise Trimmed(f"{sequence} is older than the oldest record")
+                return sum(1 for each in ids if each <= int(sequence))
+
+    async def delete(self, records: Sequence[Record]) -> Sequence[Record]:
+        return ()
+
+    async def release(self, records: Sequence[Record]) -> None:
+        pass
+
+    async def check(self) -> None:
+        pass
+
+
+class FakeQueue:
+    """A queue with a visibility timeout, standard or FIFO (message group = record key)."""
+
+    redelivers = True
+
+    def __init__(self, *, visibility: float = 30.0, wait: float = 1.0, fifo: bool = False) -> None:
+        self.ordered = fifo
+        self.visibility = visibility
+        self.wait = wait
+        self.visible: list[Record] = []
+        self.hidden: dict[str, tuple[Record, float]] = {}
+        self.deleted: list[str] = []
+        self.released: list[str] = []
+        self.receives = 0
+        self.receiving = 0
+        self.refuse_delete: set[str] = set()
+        self._next = 0
+
+    def put(self, count: int = 1, **more: Any) -> None:
+        for _ in range(count):
+            self._next += 1
+            self.visible.append(record(self._next, arrived=now(), **more))
+
+    async def topology(self) -> Topology:
+        return Topology((Partition("queue"),), 4 * 24 * HOUR, lease=self.visibility)
+
+    async def latest(self, partition: str) -> Cursor:
+        raise AssertionError("a queue has no latest")
+
+    async def read(self, partition: str, cursor: Cursor, limit: int, admit: Admit) -> Page:
+        self.receives += 1
+        self.receiving += 1
+        with anyio.move_on_after(self.wait):
+            while not self._available():
+                await anyio.sleep(0.05)
+        self.receiving -= 1
+        taken = self._available()[: min(limit, 10)]
+        for each in taken:
+            self.visible.remove(each)
+            self.hidden[each.id] = (each, anyio.current_time() + self.visibility)
+        await admit(sum(len(each.body) for each in taken))
+        return Page(tuple(taken), cursor)
+
+    def _available(self) -> list[Record]:
+        due = [each for each, until in self.hidden.values() if until <= anyio.current_time()]
+        for each in due:
+            del self.hidden[each.id]
+        self.visible = sorted([*due, *self.visible], key=lambda each: int(each.id))
+        locked = {each.key for each, _ in self.hidden.values()} if self.ordered else set()
+        return [each for each in self.visible if not (self.ordered and each.key in locked)]
+
+    async def delete(self, records: Sequence[Record]) -> Sequence[Record]:
+        await anyio.sleep(0.01)
+        failed = [each for each in records if each.id in self.refuse_delete]
+        for each in records:
+            if each not in failed:
+                self.hidden.pop(each.id, None)
+                self.deleted.append(each.id)
+        return failed
+
+    async def release(self, records: Sequence[Record]) -> None:
+        for each in records:
+            self.released.append(each.id)
+            self.hidden.pop(each.id, None)
+            self.visible.append(each)
+
+    async def check(self) -> None:
+        pass
+
+
+@dataclass
+class Call:
+    """One invocation as the function saw it."""
+
+    at: float
+    request_id: str
+    sequences: list[int]
+
+
+class FakeFunction:
+    """A function whose behaviour is a callable from the call to an outcome."""
+
+    def __init__(self, behave: Callable[[Call], Outcome] | None = None, *, seconds: float = 0.02) -> None:
+        self.behave = behave or (lambda call: Replied(body=b"null"))
+        self.seconds = seconds
+        self.calls: list[Call] = []
+        self.succeeded: list[int] = []
+        self.running = 0
+        self.most_running = 0
+
+    async def invoke(self, event: bytes, request_id: str) -> Outcome:
+        sequences = [each["sequence"] for each in json.loads(event)["Records"]]
+        call = Call(now(), request_id, sequences)
+        self.calls.append(call)
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            await anyio.sleep(self.seconds)
+        finally:
+            self.running -= 1
+        outcome = self.behave(call)
+        if isinstance(outcome, Replied):
+            self.succeeded += sequences
+        return outcome
+
+    async def check(self) -> None:
+        pass
+
+
+class World:
+    """A mapping between its doubles, and every fact that it told."""
+
+    def __init__(self, source: Source, function: FakeFunction, store: Store, **policy: Any) -> None:
+        self.facts: list[Fact] = []
+        self.stop = anyio.Event()
+        self._ids = 0
+        self.tools = Tools(
+            mapping="m",
+            source_name="arn:aws:kinesis:eu-west-1:123456789012:stream/s",
+            policy=replace(Policy(batch_size=100, start=TrimHorizon()), **policy),
+            source=source,
+            target=function,
+            store=store,
+            budget=Budget(256 * 1024 * 1024),
+            observe=self.facts.append,
+            clock=now,
+            chance=lambda: 0.5,
+            new_id=self._new_id,
+            stop=self.stop,
+        )
+
+    def _new_id(self) -> str:
+        self._ids += 1
+        return f"request-{self._ids}"
+
+    def told(self, kind: type[F]) -> list[F]:
+        return [fact for fact in self.facts if isinstance(fact, kind)]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[World]:
+        """Run the mapping; at the end stop it and wait until it has."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run_mapping, self.tools)
+            yield self
+            self.stop.set()
+
+
+@asynccontextmanager
+async def world(
+    source: Source, function: FakeFunction, store: Store | None = None, **policy: Any
+) -> AsyncIterator[World]:
+    """A running mapping with a store of its own."""
+    async with MemoryStore().open() as fresh, World(source, function, store or fresh, **policy).running() as running:
+        yield running
+
+
+async def until(condition: Callable[[], bool], *, within: float = 60.0) -> None:
+    """Let virtual time pass until something is so."""
+    with anyio.fail_after(within):
+        while not condition():
+            await anyio.sleep(0.01)
