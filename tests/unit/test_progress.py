@@ -1,0 +1,52 @@
+"""The order of positions, and what is stored."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poller.mapping import row
+from poller.mapping.progress import forward, spell
+from poller.model.record import After, At, Position, TrimHorizon
+
+positions = st.one_of(
+    st.just(TrimHorizon()),
+    st.floats(0, 1e11).map(At),
+    st.integers(0, 10**60).map(str).map(After),
+)
+
+
+@pytest.mark.parametrize(
+    ("stored", "reached", "kept"),
+    [
+        (After("9"), After("10"), After("10")),
+        (After("10"), After("9"), After("10")),
+        (TrimHorizon(), After("1"), After("1")),
+        (At(5.0), After("1"), After("1")),
+        (TrimHorizon(), At(5.0), At(5.0)),
+        (After("1"), TrimHorizon(), After("1")),
+    ],
+    ids=["numbers, not text", "never backwards", "from the horizon", "from a time", "a time is later", "no way back"],
+)
+def test_forward(stored: Position, reached: Position, kept: Position):
+    assert forward(stored, reached) == kept
+
+
+@given(one=positions, other=positions)
+def test_a_checkpoint_never_moves_backwards(one: Position, other: Position):
+    assert forward(forward(one, other), one) == forward(one, other)
+
+
+@given(position=positions, ended=st.booleans())
+def test_a_stored_row_is_read_back_equal(position: Position, ended: bool):
+    stored = row.ShardRow(position=position, ended=ended)
+    assert row.decode_shard(row.encode(stored)) == stored
+
+
+def test_another_stream_or_a_stream_created_anew_has_other_keys():
+    keys = {row.prefix("m", source, identity) for source in "ab" for identity in "12"}
+    assert len(keys) == 4
+    assert all(key.startswith("m/") for key in keys)
+
+
+def test_positions_are_spelled_for_people():
+    assert [spell(TrimHorizon()), spell(At(1.5)), spell(After("7"))] == ["TRIM_HORIZON", "AT_TIMESTAMP 1.500", "7"]
