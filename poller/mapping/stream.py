@@ -98,7 +98,7 @@ class Stream:
         for shard in plan.lost - self._running:
             await self._give_up(shard, self._rows[shard])
         if plan.missing - self._missing:
-            self._listing_pause = 0.0
+            self._listing_pause = _LISTING_SOON
         self._missing = plan.missing
         for shard in plan.blocked.keys() - self._blocked:
             self._moved(shard, "blocked_on_parent", " ".join(plan.blocked[shard]))
@@ -111,16 +111,24 @@ class Stream:
     async def _nap_until_listing(self) -> None:
         with anyio.move_on_after(self._listing_pause) as self._nap:
             await self._tools.stop.wait()
-        self._listing_pause = min(_LISTING_LATER, max(_LISTING_SOON, self._listing_pause * 2))
+        self._listing_pause = min(_LISTING_LATER, self._listing_pause * 2)
 
     async def _list(self) -> None:
-        """List the shards again; what is being read goes on whatever comes of it."""
+        """List the shards again; a listing that fails stops no shard.
+
+        Raises:
+            Transient: another stream stands under the name; the mapping has to begin anew.
+        """
         try:
-            self._topology = await self._tools.source.topology()
+            topology = await self._tools.source.topology()
         except (Transient, Denied) as error:
             self._tools.observe(
                 MappingProblem(mapping=self._tools.mapping, reason=str(error), retry_in=self._listing_pause)
             )
+            return
+        if topology.identity != self._topology.identity:
+            raise Transient(f"{self._tools.source_name} was deleted and created anew: starting afresh")
+        self._topology = topology
 
     async def _run_shard(self, shard: str, checkpoint: Checkpoint) -> None:
         """Process a shard to its end, the stop, or the loss of its ownership."""

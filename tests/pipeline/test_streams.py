@@ -351,7 +351,7 @@ async def test_a_listing_that_forgets_a_shard_once_changes_nothing():
             await until(lambda: len(function.succeeded) == 5)
         stream.shards["shard-0"].listed = False
         async with world(stream, function, store) as mapping:
-            await anyio.sleep(0.02)
+            await anyio.sleep(0.5)
             stream.shards["shard-0"].listed = True
             stream.put("shard-0", 1)
             await until(lambda: function.succeeded[5:] == [6])
