@@ -1,0 +1,112 @@
+"""The verbs of the command line. A user's mistake is one readable line on standard error, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import click
+
+from poller import __version__
+from poller.model.errors import SettingsError
+
+T = TypeVar("T")
+_UNUSABLE = 2
+_config = click.argument("config", type=click.Path(path_type=Path))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="poller")
+def main() -> None:
+    """AWS Lambda's event source mappings, anywhere."""
+
+
+@main.command()
+@_config
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    default="info",
+    show_default=True,
+)
+@click.option("--log-format", type=click.Choice(["json", "console"]), help="Default: console on a terminal, else json.")
+def run(config: Path, log_level: str, log_format: str | None) -> None:
+    """Run the daemon in the foreground. SIGTERM or SIGINT stops it, SIGHUP reloads CONFIG (a file or a folder)."""
+    from poller.service import app, logs
+
+    chosen = log_format or ("console" if sys.stderr.isatty() else "json")
+    logs.configure(log_level, "json" if chosen == "json" else "console", sys.stderr)
+    sys.exit(_or_refuse(lambda: app.run(config, os.environ)))
+
+
+@main.command()
+@_config
+@click.option("--connect", is_flag=True, help="Also ask each source and function whether it exists and may be used.")
+def check(config: Path, *, connect: bool) -> None:
+    """Read and validate CONFIG; print every mistake as FILE:LINE: path.to.key: what is wrong, what is allowed."""
+    from poller.service.check import connect as ask
+    from poller.settings import load
+
+    async def checked() -> int:
+        settings = load(config, os.environ, now=time.time())
+        failures = [line async for line in ask(settings)] if connect else []
+        for line in failures:
+            click.echo(f"{config}: {line}", err=True)
+        if not failures:
+            click.echo(f"{config}: {len(settings.mappings)} mappings, all good")
+        return 1 if failures else 0
+
+    sys.exit(_or_refuse(checked))
+
+
+@main.command()
+@click.option("--url", default="http://127.0.0.1:9464", show_default=True, help="Where the daemon serves HTTP.")
+@click.option("--json", "as_json", is_flag=True, help="Print the raw answer.")
+def status(url: str, *, as_json: bool) -> None:
+    """Ask a running daemon for its mappings and shards."""
+    from poller.service.status import show_status
+
+    sys.exit(show_status(url, as_json))
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of CONFIG."""
+    from poller.settings import schema as build
+
+    click.echo(json.dumps(build(), indent=2))
+
+
+@main.command()
+@click.option("--seconds", type=click.FloatRange(min=1), help="End after so many seconds, with a summary.")
+def demo(seconds: float | None) -> None:
+    """See it work: a local server, traffic of all three sources, the real daemon, and a live table."""
+    from poller.demo import show
+
+    sys.exit(_or_refuse(lambda: show(seconds)))
+
+
+def _or_refuse(work: Callable[[], Awaitable[int]]) -> int:
+    """Run to an exit code; an unusable configuration is told line by line."""
+    from poller.service.loop import run_on_loop
+
+    try:
+        return run_on_loop(work)
+    except* SettingsError as group:
+        for error in _leaves(group):
+            click.echo(str(error), err=True)
+        return_code = _UNUSABLE
+    return return_code
+
+
+def _leaves(group: BaseExceptionGroup[SettingsError]) -> list[SettingsError]:
+    found: list[SettingsError] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found

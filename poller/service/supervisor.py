@@ -1,0 +1,147 @@
+"""Keeps the running mappings equal to the desired ones: what did not change is not touched, what fails restarts alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import anyio
+from anyio.abc import TaskGroup
+
+from poller.aws.session import Aws
+from poller.mapping.budget import Budget
+from poller.mapping.retry import backoff
+from poller.mapping.run import run_mapping
+from poller.mapping.tools import Tools
+from poller.model.errors import Denied, Transient
+from poller.model.facts import MappingMoved, MappingProblem, MappingRemoved, State
+from poller.model.ports import Clock, Observe, Store
+from poller.settings import MappingSettings
+from poller.sources.sqs import SqsQueue
+
+_log = logging.getLogger(__name__)
+_FIRST_PAUSE = 5.0
+"""Seconds before a mapping that failed is tried again, doubling up to the cap of `backoff`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What all mappings of one configuration share."""
+
+    aws: Aws
+    store: Store
+    budget: Budget
+    observe: Observe
+    clock: Clock
+    chance: Callable[[], float]
+    new_id: Callable[[], str]
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A mapping somebody keeps running."""
+
+    wanted: MappingSettings | None
+    """What it shall be; None: nothing any more."""
+    stop: anyio.Event
+    """Set to end the run of what it is now."""
+
+
+class Supervisor:
+    """Runs mappings in a task group of its owner."""
+
+    def __init__(self, house: House, tasks: TaskGroup) -> None:
+        self._house = house
+        self._tasks = tasks
+        self._kept: dict[str, _Kept] = {}
+        self._stopping = False
+
+    def follow(self, wanted: Mapping[str, MappingSettings]) -> None:
+        """Make the running mappings these. A changed one finishes what is in flight before it begins anew."""
+        for name, kept in self._kept.items():
+            if kept.wanted != wanted.get(name):
+                kept.wanted = wanted.get(name)
+                kept.stop.set()
+        for name in wanted.keys() - self._kept.keys():
+            self._kept[name] = _Kept(wanted[name], anyio.Event())
+            self._tasks.start_soon(self._keep, name, self._kept[name])
+
+    def stop(self) -> None:
+        """Finish what is in flight, begin nothing new; the task group ends when all has been finished."""
+        self._stopping = True
+        for kept in self._kept.values():
+            kept.stop.set()
+
+    async def _keep(self, name: str, kept: _Kept) -> None:
+        while kept.wanted is not None and not self._stopping:
+            kept.stop = anyio.Event()
+            await self._run(kept.wanted, kept.stop)
+        del self._kept[name]
+        if not self._stopping:
+            self._house.observe(MappingRemoved(mapping=name))
+
+    async def _run(self, mapping: MappingSettings, stop: anyio.Event) -> None:
+        """Run a mapping until its stop, again and again if it fails."""
+        if not mapping.enabled:
+            self._moved(mapping, "Disabled")
+            await stop.wait()
+            return
+        failures = 0
+        while not stop.is_set():
+            self._moved(mapping, "Enabling")
+            try:
+                await self._run_once(mapping, stop)
+            except* (Transient, Denied) as group:
+                failures += 1
+                await self._problem(mapping, "; ".join(_reasons(group)), failures, stop)
+            except* Exception as group:  # noqa: BLE001 a fault of ours must not disturb the other mappings
+                failures += 1
+                _log.error("mapping failed by a fault of poller", exc_info=group, extra={"mapping": mapping.name})
+                await self._problem(mapping, f"internal fault: {'; '.join(_reasons(group))}", failures, stop)
+        self._moved(mapping, "Disabling")
+
+    async def _run_once(self, mapping: MappingSettings, stop: anyio.Event) -> None:
+        house = self._house
+        async with (
+            mapping.source.open(house.aws, house.clock) as source,
+            mapping.target.open(house.aws, house.observe) as target,
+        ):
+            self._moved(mapping, "Enabled")
+            await run_mapping(
+                Tools(
+                    mapping=mapping.name,
+                    source_name=mapping.source.arn,
+                    policy=mapping.policy,
+                    source=source,
+                    target=target,
+                    store=house.store,
+                    budget=house.budget,
+                    observe=house.observe,
+                    clock=house.clock,
+                    chance=house.chance,
+                    new_id=house.new_id,
+                    stop=stop,
+                )
+            )
+
+    async def _problem(self, mapping: MappingSettings, reason: str, failures: int, stop: anyio.Event) -> None:
+        seconds = backoff(failures, self._house.chance(), base=_FIRST_PAUSE)
+        self._house.observe(MappingProblem(mapping=mapping.name, reason=reason, retry_in=seconds))
+        with anyio.move_on_after(seconds):
+            await stop.wait()
+
+    def _moved(self, mapping: MappingSettings, state: State) -> None:
+        reason = "USER_INITIATED" if isinstance(mapping.source, SqsQueue) else "User action"
+        self._house.observe(MappingMoved(mapping=mapping.name, state=state, reason=reason))
+
+
+def _reasons(group: BaseExceptionGroup[BaseException]) -> list[str]:
+    """Each failure once, in one line."""
+    found: dict[str, None] = {}
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            found |= dict.fromkeys(_reasons(error))
+        else:
+            found[str(error) or type(error).__name__] = None
+    return list(found)
