@@ -36,9 +36,11 @@ class KinesisStream:
     @asynccontextmanager
     async def open(self, aws: Aws, clock: Clock) -> AsyncIterator[Source]:
         """Open for reading. The stream is not asked for anything yet."""
-        region = parse_arn(self.arn).region
+        arn = parse_arn(self.arn)
+        region = arn.region
         yield _OpenStream(
             arn=self.arn,
+            name=arn.resource.removeprefix("stream/"),
             frame=kinesis_frame(self.arn, self.role_arn),
             client=await aws.client("kinesis", region=region, role_arn=self.role_arn),
             calls=await aws.calls(region=region, role_arn=self.role_arn),
@@ -51,6 +53,7 @@ class _OpenStream:
     """The stream, as the `Source` port."""
 
     arn: str
+    name: str
     frame: KinesisFrame
     client: Any
     calls: HotCalls
@@ -142,7 +145,10 @@ class _OpenStream:
 
     async def _iterator_answer(self, partition: str, **place: Any) -> Any:
         with translated("kinesis", "GetShardIterator"):
-            return await self.client.get_shard_iterator(StreamARN=self.arn, ShardId=partition, **place)
+            # The name is superfluous on AWS; some emulators keep it in the iterator and do not know it otherwise.
+            return await self.client.get_shard_iterator(
+                StreamARN=self.arn, StreamName=self.name, ShardId=partition, **place
+            )
 
 
 async def _admitted(_: int) -> None:
