@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ Client: TypeAlias = Any
 UNKNOWN_LENGTH_BYTES = 16_777_216
 """What an answer without Content-Length is admitted as: a page of 10 MiB, in base64, and its frame."""
 
+_AT_ONCE_BYTES = 1_048_576
 _BODY = "PollerBody"
 """The key under which the raw body travels through botocore's parsed answer."""
 _SUCCESS = range(200, 300)
@@ -40,6 +42,8 @@ class AdmittingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore car
 
     async def send(self, request: Any) -> Any:
         """Send; the body of a successful answer is taken once it is admitted."""
+        if isinstance(request.body, bytes) and len(request.body) > _AT_ONCE_BYTES:
+            request.body = io.BytesIO(request.body)  # written in pieces, between which others have their turn
         admit = _admit.get()
         if admit is None:
             return await super().send(request)

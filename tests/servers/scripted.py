@@ -52,9 +52,11 @@ def answer(document: object, **more: Any) -> Reply:
     return Reply(body=json.dumps(document).encode(), **more)
 
 
-def failure(code: str, *, status: int = 400, message: str = "as scripted", **headers: str) -> Reply:
+def failure(
+    code: str, *, status: int = 400, message: str = "as scripted", headers: Mapping[str, str] | None = None
+) -> Reply:
     """An error as AWS's JSON protocols write it."""
-    return Reply(status=status, body=json.dumps({"__type": code, "message": message}).encode(), headers=headers)
+    return Reply(status=status, body=json.dumps({"__type": code, "message": message}).encode(), headers=headers or {})
 
 
 def in_turn(*replies: Reply) -> Script:
@@ -82,8 +84,8 @@ class ScriptedServer:
         self.sent = 0
         """Bytes of bodies that the socket has taken."""
         self.connections = 0
-        self.closed = 0
-        """Connections that the client has closed, or the server's own end of them."""
+        self.closed = asyncio.Event()
+        """A connection has ended."""
         self._script = script
 
     def operations(self) -> Sequence[str]:
@@ -103,7 +105,7 @@ class ScriptedServer:
         except ConnectionError:
             pass  # the client has left
         finally:
-            self.closed += 1
+            self.closed.set()
             writer.transport.abort()
 
     async def _send(self, writer: asyncio.StreamWriter, reply: Reply) -> bool:
