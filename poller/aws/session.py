@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+import anyio
+from aiobotocore.config import AioConfig
+from aiobotocore.credentials import AioAssumeRoleCredentialFetcher, AioDeferredRefreshableCredentials
+from aiobotocore.session import AioSession
+
+from poller import __version__
+from poller.aws.botocore_calls import AdmittingSession, BotocoreCalls, Client, keepalive_socket
+from poller.aws.calls import HotCalls
+from poller.aws.errors import translated
+from poller.model.errors import Denied
 
 Service: TypeAlias = Literal["kinesis", "dynamodb", "dynamodbstreams", "sqs", "sns", "s3", "lambda", "sts"]
+
+_USER_AGENT = f"poller/{__version__}"
+_CONNECT = 5.0
+"""Seconds to reach a server."""
+_READ = 60.0
+"""Seconds without a byte before an answer is given up; a long poll of a queue is silent for 20."""
+_CONNECTIONS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,12 +39,145 @@ class AwsSettings:
     """For every service without an entry in `endpoints`."""
     endpoints: tuple[tuple[Service, str], ...] = ()
 
+    def endpoint(self, service: Service) -> str | None:
+        """Where a service is reached; None for AWS itself."""
+        return dict(self.endpoints).get(service, self.endpoint_url)
 
-# Fixed for the rooms above (written by the owner of this room):
-#
-#   @asynccontextmanager
-#   async def open_aws(settings: AwsSettings) -> AsyncIterator[Aws]
-#
-#   class Aws:
-#       async def client(self, service: Service, *, region=None, role_arn=None) -> Any   # an aiobotocore client, cached
-#       async def calls(self, *, region=None, role_arn=None) -> HotCalls                # cached
+
+class Aws:
+    """AWS as the settings reach it. Every client is opened once and closed with the context that made this."""
+
+    def __init__(self, settings: AwsSettings, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._stack = stack
+        self._lock = anyio.Lock()
+        self._sessions: dict[str | None, AioSession] = {}
+        self._clients: dict[tuple[Service, str | None, str | None, bool], Client] = {}
+        self._calls: dict[tuple[str | None, str | None], HotCalls] = {}
+
+    async def client(self, service: Service, *, region: str | None = None, role_arn: str | None = None) -> Any:
+        """An aiobotocore client for everything but the hot calls; it retries by itself. Shared: do not close it.
+
+        Its calls stand in `with translated(service, operation):`.
+
+        Raises:
+            Denied: no region, no credentials, no such profile.
+        """
+        return await self._opened(service, region, role_arn, hot=False)
+
+    async def calls(self, *, region: str | None = None, role_arn: str | None = None) -> HotCalls:
+        """The hot calls to one region as one role. No network is used before the first of them."""
+        key = (region, role_arn)
+        if key not in self._calls:
+
+            async def opened(service: Service) -> Client:
+                return await self._opened(service, region, role_arn, hot=True)
+
+            self._calls[key] = BotocoreCalls(opened)
+        return self._calls[key]
+
+    async def _opened(self, service: Service, region: str | None, role_arn: str | None, *, hot: bool) -> Client:
+        key = (service, region, role_arn, hot)
+        if key not in self._clients:
+            async with self._lock:
+                if key not in self._clients:
+                    self._clients[key] = await self._open(service, region, role_arn, hot=hot)
+        return self._clients[key]
+
+    async def _open(self, service: Service, region: str | None, role_arn: str | None, *, hot: bool) -> Client:
+        with translated(service, "open"):
+            session = await self._session(role_arn)
+            try:
+                client: Client = await self._stack.enter_async_context(
+                    session.create_client(
+                        service,
+                        region_name=region or self._region(session),
+                        endpoint_url=self._settings.endpoint(service),
+                        config=_hot_config(service) if hot else _config(),
+                    )
+                )
+            except ValueError as error:  # botocore's way to refuse an endpoint
+                raise Denied(f"aws: {service} cannot be reached: {error}") from error
+        return client
+
+    async def _session(self, role_arn: str | None) -> AioSession:
+        if role_arn not in self._sessions:
+            session = self._base() if role_arn is None else await self._assuming(role_arn)
+            if await session.get_credentials() is None:
+                raise Denied(
+                    "no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role"
+                )
+            self._sessions[role_arn] = session
+        return self._sessions[role_arn]
+
+    def _base(self) -> AioSession:
+        return AioSession(profile=self._settings.profile)
+
+    def _region(self, session: AioSession) -> str | None:
+        """The standard chain, and AWS_REGION, which containers are given and botocore alone does not look at."""
+        found: str | None = (
+            self._settings.region or os.environ.get("AWS_REGION") or session.get_config_variable("region")
+        )
+        return found
+
+    async def _assuming(self, role_arn: str) -> AioSession:
+        """A session whose credentials are those of a role, asked for at the first call and renewed before they end."""
+        base = await self._session(None)
+
+        def sts(service: Service, **credentials: Any) -> Any:
+            return base.create_client(
+                service,
+                region_name=self._region(base),
+                endpoint_url=self._settings.endpoint(service),
+                config=_config(),
+                **credentials,
+            )
+
+        fetcher = AioAssumeRoleCredentialFetcher(
+            sts, await base.get_credentials(), role_arn, extra_args={"RoleSessionName": "poller"}
+        )
+        session = AioSession(profile=self._settings.profile)
+        # The loaded models and endpoints are 9 MB and 100 ms; roles share them.
+        session.register_component("data_loader", base.get_component("data_loader"))
+        session.register_component("credential_provider", _Provider(fetcher))
+        return session
+
+
+class _Provider:
+    """Gives a session the credentials of one role."""
+
+    def __init__(self, fetcher: AioAssumeRoleCredentialFetcher) -> None:
+        self._fetcher = fetcher
+
+    async def load_credentials(self) -> AioDeferredRefreshableCredentials:
+        return AioDeferredRefreshableCredentials(self._fetcher.fetch_credentials, "assume-role")
+
+
+def _config() -> AioConfig:
+    return AioConfig(
+        user_agent=_USER_AGENT,
+        connect_timeout=_CONNECT,
+        read_timeout=_READ,
+        max_pool_connections=_CONNECTIONS,
+        retries={"mode": "standard", "total_max_attempts": 4},
+    )
+
+
+def _hot_config(service: Service) -> AioConfig:
+    """No second try behind our back: a repeated Invoke is a duplicate, and the readers pace their own."""
+    return AioConfig(
+        user_agent=_USER_AGENT,
+        connect_timeout=_CONNECT,
+        read_timeout=None if service == "lambda" else _READ,  # a function has the time its caller gives it
+        max_pool_connections=_CONNECTIONS,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        http_session_cls=AdmittingSession,
+        connector_args={"socket_factory": keepalive_socket},
+    )
+
+
+@asynccontextmanager
+async def open_aws(settings: AwsSettings) -> AsyncIterator[Aws]:
+    """Reach AWS as the settings say, for as long as the context lasts. Opens nothing before it is needed."""
+    async with AsyncExitStack() as stack:
+        yield Aws(settings, stack)

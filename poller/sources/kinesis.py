@@ -1,8 +1,28 @@
-"""Kinesis streams."""
+"""Kinesis streams, read by polling."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
+
+from poller.aws.calls import HotCalls
+from poller.aws.errors import translated
+from poller.aws.session import Aws
+from poller.model.errors import Denied, IteratorExpired, NotFound, ShardGone, Transient, Trimmed
+from poller.model.ports import Admit, Clock, Source
+from poller.model.record import After, At, Cursor, Page, Partition, Position, Record, Topology, TrimHorizon
+from poller.sources.arn import parse_arn
+from poller.sources.kinesis_event import KinesisFrame, cut_kinesis, kinesis_frame
+from poller.sources.stream import behind_newest, listed, read_on
+
+_LIMIT = 10_000
+"""Records a GetRecords answers at most."""
+_SHARDS = 1_000
+"""Shards a ListShards answers at most."""
+_LISTINGS = 3
+"""Listings begun before one is given up whose tokens expire under way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,3 +32,144 @@ class KinesisStream:
     arn: str
     role_arn: str | None = None
     """Role to assume for reading."""
+
+    @asynccontextmanager
+    async def open(self, aws: Aws, clock: Clock) -> AsyncIterator[Source]:
+        """Open for reading. The stream is not asked for anything yet."""
+        arn = parse_arn(self.arn)
+        region = arn.region
+        yield _OpenStream(
+            arn=self.arn,
+            name=arn.resource.removeprefix("stream/"),
+            frame=kinesis_frame(self.arn, self.role_arn),
+            client=await aws.client("kinesis", region=region, role_arn=self.role_arn),
+            calls=await aws.calls(region=region, role_arn=self.role_arn),
+            clock=clock,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class _OpenStream:
+    """The stream, as the `Source` port."""
+
+    arn: str
+    name: str
+    frame: KinesisFrame
+    client: Any
+    calls: HotCalls
+    clock: Clock
+    redelivers: bool = False
+    ordered: bool = True
+
+    async def topology(self) -> Topology:
+        summary = await self._summary()
+        return Topology(
+            partitions=await self._shards(),
+            retention=listed(summary, "RetentionPeriodHours", "DescribeStreamSummary") * 3600.0,
+            identity=str(listed(summary, "StreamCreationTimestamp", "DescribeStreamSummary").timestamp()),
+        )
+
+    async def latest(self, partition: str) -> Cursor:
+        answer = await self._iterator_answer(partition, ShardIteratorType="LATEST")
+        return behind_newest(answer, self.clock())
+
+    async def read(self, partition: str, cursor: Cursor, limit: int, admit: Admit) -> Page:
+        limit = min(limit, _LIMIT)
+
+        async def iterator(position: Position) -> str:
+            return await self._iterator(partition, position)
+
+        async def get(token: str) -> bytes:
+            return await self.calls.get_records("kinesis", token, limit, admit)
+
+        return cut_kinesis(
+            await read_on(cursor, iterator, get),
+            frame=self.frame,
+            shard=partition,
+            position=cursor.position,
+            limit=limit,
+            now=self.clock(),
+        )
+
+    async def delete(self, records: Sequence[Record]) -> Sequence[Record]:  # noqa: ARG002  -- a stream's settle is nothing
+        return ()
+
+    async def release(self, records: Sequence[Record]) -> None:
+        pass
+
+    async def check(self) -> None:
+        await self._summary()
+        with translated("kinesis", "ListShards"):
+            answer = await self.client.list_shards(StreamARN=self.arn, MaxResults=1)
+        for shard in listed(answer, "Shards", "ListShards"):
+            try:
+                cursor = await self.latest(shard["ShardId"])
+                await self.calls.get_records("kinesis", cursor.token, 1, _admitted)
+            except ShardGone as error:
+                raise NotFound(f"{self.arn}: {error}") from error
+
+    async def _summary(self) -> Any:
+        with translated("kinesis", "DescribeStreamSummary"):
+            answer = await self.client.describe_stream_summary(StreamARN=self.arn)
+        return listed(answer, "StreamDescriptionSummary", "DescribeStreamSummary")
+
+    async def _shards(self) -> tuple[Partition, ...]:
+        for _ in range(_LISTINGS):
+            try:
+                return await self._listing()
+            except IteratorExpired as error:
+                expired = error
+        raise Transient(f"{self.arn}: the shards could not be listed in time: {expired}") from expired
+
+    async def _listing(self) -> tuple[Partition, ...]:
+        shards: list[Partition] = []
+        # A token stands for the stream: the two together are refused.
+        following: dict[str, Any] = {"StreamARN": self.arn}
+        while following:
+            with translated("kinesis", "ListShards"):
+                answer = await self.client.list_shards(MaxResults=_SHARDS, **following)
+            shards += [_partition(shard) for shard in listed(answer, "Shards", "ListShards")]
+            token = answer.get("NextToken")
+            following = {"NextToken": token} if token else {}
+        return tuple(shards)
+
+    async def _iterator(self, partition: str, position: Position) -> str:
+        try:
+            answer = await self._iterator_answer(partition, **_place(position))
+        except Trimmed as error:
+            if isinstance(position, After):
+                raise
+            raise Denied(f"{self.arn} {partition}: {error}") from error
+        iterator: str = listed(answer, "ShardIterator", "GetShardIterator")
+        return iterator
+
+    async def _iterator_answer(self, partition: str, **place: Any) -> Any:
+        with translated("kinesis", "GetShardIterator"):
+            # The name is superfluous on AWS; some emulators keep it in the iterator and do not know it otherwise.
+            return await self.client.get_shard_iterator(
+                StreamARN=self.arn, StreamName=self.name, ShardId=partition, **place
+            )
+
+
+async def _admitted(_: int) -> None:
+    """The look of `check` takes one record."""
+
+
+def _place(position: Position) -> dict[str, Any]:
+    """A position in the words of GetShardIterator."""
+    match position:
+        case TrimHorizon():
+            return {"ShardIteratorType": "TRIM_HORIZON"}
+        case At(time=time):
+            return {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": time}
+        case After(sequence=sequence):
+            return {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": sequence}
+
+
+def _partition(shard: dict[str, Any]) -> Partition:
+    parents = (shard.get("ParentShardId"), shard.get("AdjacentParentShardId"))
+    return Partition(
+        id=shard["ShardId"],
+        parents=tuple(parent for parent in parents if parent),
+        closed=bool(shard["SequenceNumberRange"].get("EndingSequenceNumber")),
+    )

@@ -2,7 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import anyio
+import msgspec
+
+from poller.aws.calls import HotCalls
+from poller.aws.errors import translated
+from poller.aws.session import Aws
+from poller.model.errors import PollerError, Transient
+from poller.model.ports import Admit, Clock, Source
+from poller.model.record import Cursor, Page, Partition, Record, Topology, TrimHorizon
+from poller.sources.arn import parse_arn
+from poller.sources.sqs_event import SqsFrame, cut_sqs, sqs_frame
+from poller.sources.stream import listed
+
+_TEN = 10
+"""Messages a call to SQS carries at most."""
+_TRIES = 4
+"""Times a batch is sent whose entries fail by no fault of ours."""
+_PAUSE = 0.1
+"""Seconds behind the first call that failed as a whole; later pauses are longer."""
+_AT_ONCE = 8
+"""Batches of one settlement under way together."""
+_GONE = ("MessageNotInflight",)
+"""What a release is told about a message that is visible already, or deleted."""
+
+Entries: TypeAlias = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,3 +50,163 @@ class SqsQueue:
     def fifo(self) -> bool:
         """Whether order is kept within message groups."""
         return self.arn.endswith(".fifo")
+
+    @asynccontextmanager
+    async def open(self, aws: Aws, clock: Clock) -> AsyncIterator[Source]:
+        """Open for reading. The queue is not asked for anything yet."""
+        region = parse_arn(self.arn).region
+        yield _OpenQueue(
+            settings=self,
+            frame=sqs_frame(self.arn, windowed=self.windowed),
+            client=await aws.client("sqs", region=region, role_arn=self.role_arn),
+            calls=await aws.calls(region=region, role_arn=self.role_arn),
+            clock=clock,
+            ordered=self.fifo,
+        )
+
+
+class _Fault(msgspec.Struct, frozen=True):
+    """Why an entry of a batch failed."""
+
+    Id: str
+    SenderFault: bool = False
+    Code: str = ""
+    Message: str = ""
+
+
+class _Done(msgspec.Struct, frozen=True):
+    Id: str
+
+
+class _BatchAnswer(msgspec.Struct, frozen=True):
+    Successful: list[_Done] | None = None
+    Failed: list[_Fault] | None = None
+
+
+_batch_decoder = msgspec.json.Decoder(_BatchAnswer)
+
+
+@dataclass(slots=True, kw_only=True)
+class _OpenQueue:
+    """The queue, as the `Source` port."""
+
+    settings: SqsQueue
+    frame: SqsFrame
+    client: Any
+    calls: HotCalls
+    clock: Clock
+    ordered: bool
+    redelivers: bool = True
+    url: str = ""
+
+    async def topology(self) -> Topology:
+        with translated("sqs", "GetQueueAttributes"):
+            answer = await self.client.get_queue_attributes(
+                QueueUrl=await self._url(), AttributeNames=["MessageRetentionPeriod"]
+            )
+        attributes = listed(answer, "Attributes", "GetQueueAttributes")
+        retention = float(listed(attributes, "MessageRetentionPeriod", "GetQueueAttributes"))
+        return Topology(partitions=(Partition(id="queue"),), retention=retention)
+
+    async def latest(self, partition: str) -> Cursor:  # noqa: ARG002  -- a queue has no places
+        return Cursor(position=TrimHorizon())
+
+    async def read(self, partition: str, cursor: Cursor, limit: int, admit: Admit) -> Page:  # noqa: ARG002
+        count = min(limit, _TEN)
+        body = await self.calls.receive_message(await self._url(), count=count, wait=self.settings.wait, admit=admit)
+        return cut_sqs(body, frame=self.frame, cursor=cursor, limit=count, now=self.clock())
+
+    async def delete(self, records: Sequence[Record]) -> Sequence[Record]:
+        url = await self._url()
+
+        async def call(entries: Entries) -> bytes:
+            return await self.calls.delete_message_batch(url, entries)
+
+        faults = await _settle(records, call)
+        return tuple([records[index] for index in sorted(faults)])
+
+    async def release(self, records: Sequence[Record]) -> None:
+        url = await self._url()
+
+        async def call(entries: Entries) -> bytes:
+            return await self.calls.change_message_visibility_batch(url, entries, timeout=0)
+
+        faults = await _settle(records, call)
+        held = [fault for fault in faults.values() if not fault.Code.endswith(_GONE)]
+        if held:
+            raise Transient(
+                f"{len(held)} of {len(records)} messages of {self.settings.arn} were not released and come back"
+                f" when their visibility ends: {held[0].Code} {held[0].Message}".rstrip()
+            )
+
+    async def check(self) -> None:
+        await self.topology()
+
+    async def _url(self) -> str:
+        if not self.url:
+            arn = parse_arn(self.settings.arn)
+            with translated("sqs", "GetQueueUrl"):
+                answer = await self.client.get_queue_url(QueueName=arn.resource, QueueOwnerAWSAccountId=arn.account)
+            self.url = listed(answer, "QueueUrl", "GetQueueUrl")
+        return self.url
+
+
+async def _settle(records: Sequence[Record], call: Callable[[Entries], Awaitable[bytes]]) -> dict[int, _Fault]:
+    """Settle in tens, a few at once; every ten is tried, whatever becomes of the others.
+
+    Entries are named by their place in `records`: a queue may hand out a message id twice.
+
+    Raises:
+        PollerError: a call failed; the others were made.
+    """
+    faults: dict[int, _Fault] = {}
+    errors: list[PollerError] = []
+    limiter = anyio.Semaphore(_AT_ONCE)
+
+    async def settle_ten(first: int) -> None:
+        ten = records[first : first + _TEN]
+        async with limiter:
+            try:
+                faults.update(
+                    await _settle_ten({first + place: record.receipt for place, record in enumerate(ten)}, call)
+                )
+            except PollerError as error:
+                errors.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for first in range(0, len(records), _TEN):
+            tasks.start_soon(settle_ten, first)
+    if errors:
+        raise errors[0]
+    return faults
+
+
+async def _settle_ten(receipts: dict[int, str], call: Callable[[Entries], Awaitable[bytes]]) -> dict[int, _Fault]:
+    """Settle one call's worth. What fails by a fault of the service is sent again at once; settling twice does no harm."""
+    faults: dict[int, _Fault] = {}
+    for attempt in range(1, _TRIES + 1):
+        try:
+            body = await call([(str(index), receipt) for index, receipt in receipts.items()])
+        except Transient:
+            if attempt == _TRIES:
+                raise
+            await anyio.sleep(_PAUSE * attempt)
+            continue
+        failed = _failed(body, receipts)
+        faults |= {index: fault for index, fault in failed.items() if fault.SenderFault or attempt == _TRIES}
+        receipts = {index: receipts[index] for index in failed if index not in faults}
+        if not receipts:
+            break
+    return faults
+
+
+def _failed(body: bytes, receipts: dict[int, str]) -> dict[int, _Fault]:
+    """The entries that were not settled: those listed as failed, and those that the answer does not speak of."""
+    try:
+        answer = _batch_decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise Transient(f"sqs: the answer to a batch cannot be read: {error}") from error
+    done = {entry.Id for entry in answer.Successful or ()}
+    faults = {fault.Id: fault for fault in answer.Failed or ()}
+    silent = _Fault(Id="", Code="NoAnswer", Message="the service said nothing about this entry")
+    return {index: faults.get(str(index), silent) for index in receipts if str(index) not in done}

@@ -1,0 +1,184 @@
+"""The hot calls sent through aiobotocore: its signing and endpoints, without its parsing and its retries."""
+
+from __future__ import annotations
+
+import io
+import socket
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Literal, TypeAlias
+
+import anyio
+from aiobotocore.httpsession import AIOHTTPSession
+from botocore.exceptions import ClientError
+
+from poller.aws.calls import Answer
+from poller.aws.errors import translated
+from poller.model.ports import Admit
+
+Client: TypeAlias = Any
+"""An aiobotocore client; botocore carries no types."""
+
+UNKNOWN_LENGTH_BYTES = 16_777_216
+"""What an answer without Content-Length is admitted as: a page of 10 MiB, in base64, and its frame."""
+
+_AT_ONCE_BYTES = 1_048_576
+_BODY = "PollerBody"
+"""The key under which the raw body travels through botocore's parsed answer."""
+_SUCCESS = range(200, 300)
+_OPERATIONS = {
+    "kinesis": "kinesis.GetRecords",
+    "dynamodbstreams": "dynamodb-streams.GetRecords",
+    "sqs": "sqs",
+    "lambda": "lambda.Invoke",
+}
+_admit: ContextVar[Admit | None] = ContextVar("poller_admit", default=None)
+"""The admission of the call under way: botocore has no place for an argument of ours on the way to its HTTP session."""
+
+
+class AdmittingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore carries no types
+    """Waits, where a call asks for it, between an answer's head and its body."""
+
+    async def send(self, request: Any) -> Any:
+        """Send; the body of a successful answer is taken once it is admitted."""
+        if isinstance(request.body, bytes) and len(request.body) > _AT_ONCE_BYTES:
+            request.body = io.BytesIO(request.body)  # written in pieces, between which others have their turn
+        admit = _admit.get()
+        if admit is None:
+            return await super().send(request)
+        request.stream_output = True  # the body stays on the socket
+        response = await super().send(request)
+        with _closed_unless_done(response.raw):
+            if response.status_code in _SUCCESS:
+                length = response.headers.get("content-length", "")
+                await admit(int(length) if length.isdecimal() else UNKNOWN_LENGTH_BYTES)
+            await response.content
+        return response
+
+
+@contextmanager
+def _closed_unless_done(response: Any) -> Iterator[None]:
+    """Close the connection of an answer that was not read to its end."""
+    done = False
+    try:
+        yield
+        done = True
+    finally:
+        if not done:
+            response.close()
+
+
+@contextmanager
+def _admitting(admit: Admit) -> Iterator[None]:
+    token = _admit.set(admit)
+    try:
+        yield
+    finally:
+        _admit.reset(token)
+
+
+def _hand_over(
+    response_dict: MutableMapping[str, Any], customized_response_dict: MutableMapping[str, Any], **_: Any
+) -> None:
+    """Take the raw body and leave botocore an empty object to parse; errors it parses itself."""
+    if response_dict["status_code"] in _SUCCESS:
+        customized_response_dict[_BODY] = response_dict["body"]
+        response_dict["body"] = b"{}"
+
+
+def _hand_over_any(
+    response_dict: MutableMapping[str, Any], customized_response_dict: MutableMapping[str, Any], **_: Any
+) -> None:
+    """Take the raw body of an invocation's answer, whatever its status."""
+    customized_response_dict[_BODY] = response_dict["body"]
+
+
+class BotocoreCalls:
+    """The hot calls of one region and role. Clients are opened by `opened`, each once."""
+
+    def __init__(
+        self, opened: Callable[[Literal["kinesis", "dynamodbstreams", "sqs", "lambda"]], Awaitable[Client]]
+    ) -> None:
+        self._opened = opened
+        self._clients: dict[str, Client] = {}
+
+    async def get_records(
+        self, service: Literal["kinesis", "dynamodbstreams"], iterator: str, limit: int, admit: Admit
+    ) -> bytes:
+        """GetRecords: see `HotCalls`."""
+        client = await self._client(service)
+        with _admitting(admit), translated(service, "GetRecords"):
+            return _body(await client.get_records(ShardIterator=iterator, Limit=limit))
+
+    async def receive_message(self, queue_url: str, *, count: int, wait: int, admit: Admit) -> bytes:
+        """ReceiveMessage: see `HotCalls`."""
+        client = await self._client("sqs")
+        with _admitting(admit), translated("sqs", "ReceiveMessage"):
+            return _body(
+                await client.receive_message(
+                    QueueUrl=queue_url,
+                    MaxNumberOfMessages=count,
+                    WaitTimeSeconds=wait,
+                    MessageSystemAttributeNames=["All"],
+                    MessageAttributeNames=["All"],
+                )
+            )
+
+    async def delete_message_batch(self, queue_url: str, entries: Sequence[tuple[str, str]]) -> bytes:
+        """DeleteMessageBatch: see `HotCalls`."""
+        client = await self._client("sqs")
+        listed = [{"Id": entry, "ReceiptHandle": receipt} for entry, receipt in entries]
+        with translated("sqs", "DeleteMessageBatch"):
+            return _body(await client.delete_message_batch(QueueUrl=queue_url, Entries=listed))
+
+    async def change_message_visibility_batch(
+        self, queue_url: str, entries: Sequence[tuple[str, str]], *, timeout: int
+    ) -> bytes:
+        """ChangeMessageVisibilityBatch: see `HotCalls`."""
+        client = await self._client("sqs")
+        listed = [{"Id": entry, "ReceiptHandle": receipt, "VisibilityTimeout": timeout} for entry, receipt in entries]
+        with translated("sqs", "ChangeMessageVisibilityBatch"):
+            return _body(await client.change_message_visibility_batch(QueueUrl=queue_url, Entries=listed))
+
+    async def invoke(self, function: str, event: bytes, *, timeout: float) -> Answer:
+        """Invoke: see `HotCalls`."""
+        client = await self._client("lambda")
+        with anyio.fail_after(timeout), translated("lambda", "Invoke"):
+            try:
+                parsed = await client.invoke(FunctionName=function, InvocationType="RequestResponse", Payload=event)
+            except ClientError as error:
+                parsed = error.response
+                if _BODY not in parsed:  # not an answer to this call: credentials that could not be had
+                    raise
+            metadata = parsed["ResponseMetadata"]
+            body = parsed[_BODY]
+            if not isinstance(body, bytes):
+                async with body as stream:
+                    body = await stream.read()
+            return Answer(status=metadata["HTTPStatusCode"], headers=metadata["HTTPHeaders"], body=body)
+
+    async def _client(self, service: Literal["kinesis", "dynamodbstreams", "sqs", "lambda"]) -> Client:
+        client = self._clients.get(service)
+        if client is None:
+            client = await self._opened(service)
+            take = _hand_over_any if service == "lambda" else _hand_over
+            client.meta.events.register(f"before-parse.{_OPERATIONS[service]}", take, unique_id=f"poller-{service}")
+            self._clients[service] = client
+        return client
+
+
+def _body(parsed: MutableMapping[str, Any]) -> bytes:
+    body: bytes = parsed[_BODY]
+    return body
+
+
+def keepalive_socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket that keeps its place in a NAT gateway's table while a function takes its time (they forget after 350 s)."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setblocking(False)  # noqa: FBT003  -- the standard library's signature
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+    return made

@@ -1,0 +1,205 @@
+"""Error code → our error: the one place where the SDK's exceptions are translated. No I/O, no clock.
+
+Source: `Error → action`, and the error lists of the Kinesis, DynamoDB Streams, SQS, STS and Lambda API references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import aiohttp
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,  # noqa: A004  -- botocore's own name
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    NoRegionError,
+    ProfileNotFound,
+)
+from botocore.parsers import ResponseParserError
+
+from poller.model.errors import (
+    Denied,
+    IteratorExpired,
+    NotFound,
+    PollerError,
+    ShardGone,
+    Throttled,
+    Transient,
+    Trimmed,
+)
+
+_THROTTLES = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "KMSThrottlingException",
+        "KmsThrottled",
+        "LimitExceededException",
+        "OverLimit",
+        "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+_NO_QUEUE = frozenset({"QueueDoesNotExist", "NonExistentQueue", "QueueDeletedRecently"})
+_PASSING = frozenset(
+    {
+        "InternalError",
+        "InternalFailure",
+        "InternalFailureException",
+        "InternalServerError",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ResourceInUseException",
+        "ServiceUnavailable",
+        "TransactionInProgressException",
+    }
+)
+_CREDENTIALS = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_CLOCK = frozenset({"RequestExpired", "RequestTimeTooSkewed"})
+_READS = frozenset({"GetRecords", "GetShardIterator"})
+_KINESIS_PAUSE = 1.0
+"""Seconds: a shard answers five reads and 2 MiB a second, counted by the second."""
+
+
+def error_of(service: str, operation: str, code: str, message: str, status: int, *, after: float = 0.0) -> PollerError:
+    """What an error answer means for us.
+
+    Args:
+        service: the SDK's name of the service: kinesis, dynamodbstreams, sqs, lambda, sts, ...
+        operation: the API's name of the call.
+        code: as the service wrote it; query prefixes ("AWS.SimpleQueueService.") do not matter.
+        message: for people, "" when there is none.
+        status: of the HTTP answer.
+        after: seconds of the Retry-After header, 0.0 when there was none.
+    """
+    code = code.rsplit(".", 1)[-1].rsplit("#", 1)[-1]
+    line = f"{service} {operation}: {code}: {message}" if message else f"{service} {operation}: {code}"
+    if code in _THROTTLES or status == 429:
+        return Throttled(line, after=max(after, _KINESIS_PAUSE if service == "kinesis" else 0.0))
+    if operation in _READS and (found := _read_error(operation, code, line)):
+        return found
+    if code in {"ResourceNotFoundException", "NotFoundException", "NoSuchBucket"} or code in _NO_QUEUE:
+        return NotFound(f"{line} (check the name, region and account of the ARN)")
+    if code == "ExpiredNextTokenException":
+        return IteratorExpired(line)
+    if code in _PASSING or status >= 500 or status == 408:
+        return Transient(line)
+    return Denied(line + _hint(service, operation, code))
+
+
+def _read_error(operation: str, code: str, line: str) -> PollerError | None:
+    """The errors that mean something of their own while a shard is read."""
+    match code:
+        case "ExpiredIteratorException":
+            return IteratorExpired(line)
+        case "TrimmedDataAccessException":
+            return Trimmed(line)
+        case "ResourceNotFoundException":
+            return ShardGone(line)
+        case "InvalidArgumentException" | "ValidationException":
+            # A service that was restarted does not know its old iterators; a new one is always right. A sequence
+            # number that is refused, though, is not in the shard (any more).
+            return IteratorExpired(line) if operation == "GetRecords" else Trimmed(line)
+        case _:
+            return None
+
+
+def _hint(service: str, operation: str, code: str) -> str:
+    if code in _CREDENTIALS:
+        return " (the AWS credentials are wrong or have expired)"
+    if code in _CLOCK:
+        return " (this machine's clock is wrong)"
+    if code.lower().startswith("kms"):
+        return " (check the KMS key and its policy: kms:Decrypt is needed)"
+    if code == "InvalidSecurity":
+        return " (the queue demands TLS: use an https endpoint)"
+    if code.startswith(("AccessDenied", "AuthorizationError", "Forbidden")):
+        return f" (the role or user needs {_iam_service(service)}:{_iam_action(operation)})"
+    return ""
+
+
+def _iam_service(service: str) -> str:
+    return "dynamodb" if service == "dynamodbstreams" else service
+
+
+def _iam_action(operation: str) -> str:
+    """IAM knows no actions for batches, and calls Invoke by another name."""
+    return "InvokeFunction" if operation == "Invoke" else operation.removesuffix("Batch")
+
+
+def _after(headers: Mapping[str, str]) -> float:
+    value = headers.get("retry-after", "")
+    return float(value) if value.isdecimal() else 0.0
+
+
+def _of_answer(service: str, error: ClientError) -> PollerError:
+    operation: str = error.operation_name
+    answer: Mapping[str, Any] = error.response.get("Error", {})
+    metadata: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
+    return error_of(
+        "sts" if operation.startswith("AssumeRole") else service,  # assuming a role happens inside of other calls
+        operation,
+        str(answer.get("Code", "")),
+        str(answer.get("Message", "")),
+        int(metadata.get("HTTPStatusCode", 0)),
+        after=_after(metadata.get("HTTPHeaders", {})),
+    )
+
+
+def translated_error(service: str, operation: str, error: Exception) -> PollerError:
+    """What an exception of the SDK or of its HTTP client means for us."""
+    match error:
+        case ClientError():
+            return _of_answer(service, error)
+        case NoCredentialsError():
+            return Denied("no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role")
+        case NoRegionError():
+            return Denied(f"no AWS region for {service}: set aws.region in the configuration, or AWS_REGION")
+        case ProfileNotFound():
+            return Denied(
+                f"{error}: aws.profile (or AWS_PROFILE) names a profile that the AWS config files do not have"
+            )
+        case HTTPClientError() | ConnectionError() | IncompleteReadError() | ResponseParserError():
+            return Transient(f"{service} {operation}: {error}")
+        case aiohttp.ClientError() | OSError():
+            return Transient(f"{service} {operation}: {type(error).__name__}: {error}")
+        case _:  # what is left of botocore is about credentials, parameters and its own configuration
+            return Denied(f"{service} {operation}: {error}")
+
+
+@contextmanager
+def translated(service: str, operation: str) -> Iterator[None]:
+    """Raise our errors in place of the SDK's; every call of a client of `Aws.client` stands in one of these.
+
+    Raises:
+        PollerError: a leaf of the tree.
+    """
+    try:
+        yield
+    except (BotoCoreError, ClientError, ResponseParserError, aiohttp.ClientError, OSError) as error:
+        raise translated_error(service, operation, error) from error

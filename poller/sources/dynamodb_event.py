@@ -1,0 +1,162 @@
+"""A GetRecords answer of DynamoDB Streams cut into records of the event. Images are never decoded. No I/O, no clock.
+
+Source: Lambda guide, "Using Lambda with DynamoDB", and events observed on AWS.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from poller.model.errors import Transient
+from poller.model.record import After, At, Cursor, Page, Position, Record
+from poller.sources.arn import parse_arn
+
+_PAGE_BYTES = 1_000_000
+"""A page is cut where its records, counted in DynamoDB's smaller way, would pass this."""
+
+
+class _Identity(msgspec.Struct, gc=False):
+    """Who deleted the item: the API's model spells the names in capitals, its documentation and Lambda do not."""
+
+    Type: Raw = Raw(b"")
+    PrincipalId: Raw = Raw(b"")
+    type: Raw = Raw(b"")
+    principalId: Raw = Raw(b"")  # noqa: N815  -- the wire's name
+
+
+class _Change(msgspec.Struct, gc=False):
+    SequenceNumber: str
+    ApproximateCreationDateTime: float | None = None
+    Keys: Raw = Raw(b"")
+    NewImage: Raw = Raw(b"")
+    OldImage: Raw = Raw(b"")
+    SizeBytes: Raw = Raw(b"")
+    StreamViewType: Raw = Raw(b"")
+
+
+class _Record(msgspec.Struct, gc=False):
+    """A record on the wire. `eventSource` and `awsRegion` are written from the mapping's ARN instead."""
+
+    eventID: Raw  # noqa: N815  -- the wire's name
+    eventName: Raw  # noqa: N815
+    dynamodb: _Change
+    eventVersion: Raw = Raw(b'"1.1"')  # noqa: N815
+    userIdentity: _Identity | None = None  # noqa: N815
+
+
+class _Page(msgspec.Struct):
+    Records: list[_Record]
+    NextShardIterator: str | None = None
+
+
+_decoder = msgspec.json.Decoder(_Page)
+_keys_decoder = msgspec.json.Decoder(dict[str, Any])
+_keys_encoder = msgspec.json.Encoder(order="sorted")
+
+
+class DynamoDBFrame(msgspec.Struct, frozen=True):
+    """What all events of a stream say alike."""
+
+    source: bytes
+    """From behind the event's version to its ARN."""
+
+
+def dynamodb_frame(arn: str) -> DynamoDBFrame:
+    """The frame of a stream's events."""
+    encode = msgspec.json.encode
+    return DynamoDBFrame(
+        source=b',"eventSource":"aws:dynamodb","awsRegion":'
+        + encode(parse_arn(arn).region)
+        + b',"eventSourceARN":'
+        + encode(arn)
+    )
+
+
+def cut_dynamodb(body: bytes, *, frame: DynamoDBFrame, position: Position, limit: int, now: float) -> Page:
+    """Cut an answer into a page.
+
+    A position `At` a moment is kept by skipping what is older, from the oldest record on: it also serves to find
+    LATEST again after a restart, on every server, with or without iterators for a moment. Until a record is new
+    enough, the position does not move on, so that an expired iterator begins to skip anew.
+
+    Args:
+        body: as it came.
+        frame: the stream's.
+        position: where the read began; the page's when nothing was read.
+        limit: records asked for.
+        now: unix seconds, the creation of a record that does not say its own.
+
+    Raises:
+        Transient: the body is torn, or no answer of GetRecords.
+    """
+    try:
+        page = _decoder.decode(body)
+        records = [_record(record, frame.source, now) for record in page.Records]
+    except msgspec.DecodeError as error:
+        raise Transient(f"dynamodbstreams GetRecords: the answer cannot be read: {error}") from error
+    kept = records
+    if isinstance(position, At):
+        since = math.floor(position.time)  # creation times are whole seconds
+        kept = [record for record in records if record.arrived >= since]
+    if kept:
+        position = After(records[-1].id)
+    return Page(
+        records=tuple(kept),
+        cursor=None if page.NextShardIterator is None else Cursor(position=position, token=page.NextShardIterator),
+        full=len(records) >= limit or len(body) >= _PAGE_BYTES,
+    )
+
+
+def _record(record: _Record, source: bytes, now: float) -> Record:
+    change = record.dynamodb
+    created = change.ApproximateCreationDateTime
+    body = b"".join(
+        (
+            b'{"eventID":',
+            record.eventID,
+            b',"eventName":',
+            record.eventName,
+            b',"eventVersion":',
+            record.eventVersion,
+            source,
+            b"" if record.userIdentity is None else _identity(record.userIdentity),
+            b',"dynamodb":{',
+            b"" if created is None else b'"ApproximateCreationDateTime":' + repr(created).encode() + b",",
+            _field(b'"Keys":', change.Keys),
+            _field(b'"NewImage":', change.NewImage),
+            _field(b'"OldImage":', change.OldImage),
+            b'"SequenceNumber":"' + change.SequenceNumber.encode() + b'"',
+            _trailing(b',"SizeBytes":', change.SizeBytes),
+            _trailing(b',"StreamViewType":', change.StreamViewType),
+            b"}}",
+        )
+    )
+    return Record(
+        id=change.SequenceNumber, body=body, arrived=now if created is None else created, key=_item_key(change.Keys)
+    )
+
+
+def _field(name: bytes, value: Raw) -> bytes:
+    text = bytes(value)
+    return name + text + b"," if text else b""
+
+
+def _trailing(name: bytes, value: Raw) -> bytes:
+    text = bytes(value)
+    return name + text if text else b""
+
+
+def _identity(identity: _Identity) -> bytes:
+    kind = bytes(identity.type) or bytes(identity.Type) or b"null"
+    principal = bytes(identity.principalId) or bytes(identity.PrincipalId) or b"null"
+    return b',"userIdentity":{"type":' + kind + b',"principalId":' + principal + b"}"
+
+
+def _item_key(keys: Raw) -> str:
+    """The same text for every record of an item, in whatever order its attributes came."""
+    text = bytes(keys)
+    return _keys_encoder.encode(_keys_decoder.decode(text)).decode() if text else ""

@@ -1,0 +1,16 @@
+"""The environment of every test: throw-away credentials, no instance metadata, nobody's own AWS configuration."""
+
+import os
+from pathlib import Path
+
+_CONFIG = Path(__file__).parent / "servers" / "aws_config"
+
+os.environ.update(
+    AWS_ACCESS_KEY_ID="test",
+    AWS_SECRET_ACCESS_KEY="test",
+    AWS_EC2_METADATA_DISABLED="true",
+    AWS_CONFIG_FILE=str(_CONFIG),
+    AWS_SHARED_CREDENTIALS_FILE=os.devnull,
+)
+for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
+    os.environ.pop(name, None)
