@@ -31,10 +31,7 @@ def one_line(text: str) -> str:
 
 def object_of(body: bytes) -> Mapping[str, Any]:
     """The JSON object that a body holds; an empty one when it holds something else."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return {}
+    value = _decoded(body)
     return value if isinstance(value, dict) else {}
 
 
@@ -46,10 +43,12 @@ def failure_of(body: bytes, *, error_type: str = "", log_tail: str = "") -> Fail
         error_type: what failed, when the body does not say.
         log_tail: the end of the function's log.
     """
-    account = object_of(body)
+    decoded = _decoded(body)
+    account: Mapping[str, Any] = decoded if isinstance(decoded, dict) else {}
     kind = str(account.get("errorType") or error_type)
     said = account.get("errorMessage")
-    message = str(said) if said is not None else ("" if account else body[: 4 * LINE_LIMIT].decode("utf-8", "replace"))
+    text = "" if decoded is account else body[: 4 * LINE_LIMIT].decode("utf-8", "replace")
+    message = text if said is None else str(said)
     timeout = kind == "Sandbox.Timedout" or _TIMED_OUT.search(message) is not None
     reason = ": ".join(part for part in (kind, message) if part) or "the function failed and did not say why"
     return Failed(reason=one_line(reason), timeout=timeout, log_tail=log_tail)
@@ -86,3 +85,10 @@ def retry_after(value: str | None, now: float) -> float:
     except ValueError:
         return 0.0
     return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now)
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None

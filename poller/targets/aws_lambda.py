@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from poller.aws.calls import Answer
+from poller.aws.errors import translated
 from poller.model.errors import Denied, Throttled, Transient
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
 from poller.model.ports import Observe
@@ -173,7 +174,8 @@ class _Lambda:
         """Ask Lambda whether we may invoke: a dry run."""
         settings = self._settings
         client = await self._aws.client("lambda", region=settings.region, role_arn=settings.role_arn)
-        await client.invoke(FunctionName=settings.function, InvocationType="DryRun")
+        with translated("lambda", "Invoke"):
+            await client.invoke(FunctionName=settings.function, InvocationType="DryRun")
 
     def _unavailable(self, what: str, *, lasting: bool = False) -> Unavailable:
         return Unavailable(reason=one_line(f'function "{self._settings.function}": {what}'), lasting=lasting)

@@ -10,24 +10,30 @@ TAIL_LIMIT = 4_096
 
 
 class Lines:
-    """Cuts bytes into lines of text; bytes that are not UTF-8 are replaced."""
+    """Cuts bytes into lines of text, ended as anywhere by CR, LF or both; bytes that are not UTF-8 are replaced.
+
+    Lambda's own runtime client for Python writes the lines of a traceback with CR between them.
+    """
 
     def __init__(self) -> None:
         self._held = b""
 
     def feed(self, chunk: bytes) -> list[str]:
         """The lines that this chunk completes."""
-        *whole, self._held = (self._held + chunk).split(b"\n")
+        text = self._held + chunk
+        kept = text[-1:] if text.endswith(b"\r") else b""  # the LF of a CR LF may follow
+        *whole, self._held = _unified(text[: len(text) - len(kept)]).split(b"\n")
         lines = [piece for line in whole for piece in _pieces(line)]
         if len(self._held) > LINE_LIMIT_BYTES:
             *begun, self._held = _cut(self._held)
             lines += [_text(piece) for piece in begun]
+        self._held += kept
         return lines
 
     def rest(self) -> list[str]:
         """What was printed without a newline, at the end."""
         held, self._held = self._held, b""
-        return _pieces(held) if held else []
+        return _pieces(held.removesuffix(b"\r")) if held else []
 
 
 class Tail:
@@ -48,8 +54,12 @@ class Tail:
         return self._text
 
 
+def _unified(text: bytes) -> bytes:
+    return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+
 def _pieces(line: bytes) -> list[str]:
-    return [_text(piece) for piece in _cut(line.removesuffix(b"\r"))]
+    return [_text(piece) for piece in _cut(line)]
 
 
 def _text(line: bytes) -> str:

@@ -84,7 +84,8 @@ class RuntimeApi:
     def offer(self, invocation: Invocation) -> None:
         """Give this to the runtime when it next asks."""
         self._offered = invocation
-        self.request_id = invocation.request_id  # what is printed while the runtime starts belongs to it
+        if not self.initialized:
+            self.request_id = invocation.request_id  # what is printed while the runtime starts belongs to it
         self._offer_made.set()
         self._offer_made = anyio.Event()
 
