@@ -1,8 +1,129 @@
-"""AWS Lambda functions."""
+"""AWS Lambda functions. Which answer means what is one pure function, `classify`."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from poller.aws.calls import Answer
+from poller.aws.errors import translated
+from poller.model.errors import Denied, Throttled, Transient
+from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
+from poller.model.ports import Observe
+from poller.targets.answers import failure_of, object_of, one_line, retry_after
+
+if TYPE_CHECKING:
+    from poller.aws.session import Aws
+
+THROTTLES = frozenset({"TooManyRequestsException", "EC2ThrottledException", "ThrottlingException", "Throttling"})
+
+TRANSIENT = frozenset(
+    {
+        "CodeArtifactUserPendingException",
+        "DurableExecutionAlreadyStartedException",
+        "EC2UnexpectedException",
+        "EFSIOException",
+        "EFSMountConnectivityException",
+        "EFSMountTimeoutException",
+        "ENILimitReachedException",
+        "ENINotReadyException",
+        "ResourceConflictException",
+        "ResourceNotReadyException",
+        "S3FilesMountConnectivityException",
+        "S3FilesMountTimeoutException",
+        "ServiceException",
+        "SnapStartNotReadyException",
+        "SnapStartTimeoutException",
+        "SubnetIPAddressLimitReachedException",
+    }
+)
+
+LASTING = frozenset(
+    {
+        "AccessDeniedException",
+        "CodeArtifactUserDeletedException",
+        "CodeArtifactUserFailedException",
+        "EC2AccessDeniedException",
+        "EFSMountFailureException",
+        "InvalidParameterValueException",
+        "InvalidRuntimeException",
+        "InvalidSecurityGroupIDException",
+        "InvalidSubnetIDException",
+        "InvalidZipFileException",
+        "KMSAccessDeniedException",
+        "KMSDisabledException",
+        "KMSInvalidStateException",
+        "KMSNotFoundException",
+        "ModeNotSupportedException",
+        "NoPublishedVersionException",
+        "RecursiveInvocationException",
+        "ResourceNotFoundException",
+        "S3FilesMountFailureException",
+        "ServiceQuotaExceededException",
+        "SnapStartException",
+        "SnapStartRegenerationFailureException",
+    }
+)
+
+BATCH_FAULTS = frozenset(
+    {
+        "InvalidRequestContentException",
+        "RequestTooLargeException",
+        "SerializedRequestEntityTooLargeException",
+        "UnsupportedMediaTypeException",
+    }
+)
+
+
+def classify(answer: Answer, now: float) -> Outcome:
+    """Decide what an answer to Invoke means for the batch: by the error's code, else by its status.
+
+    What is not known is never blamed on the batch: a wrong guess then costs time, not records.
+
+    Args:
+        answer: of any status.
+        now: unix seconds, for a Retry-After that is a date.
+    Source: Lambda API reference, Invoke, errors; Lambda guide, "How Lambda processes records from stream and queue".
+    """
+    if 200 <= answer.status < 300:
+        error = answer.headers.get("x-amz-function-error")
+        if error:
+            return failure_of(answer.body, error_type=error, log_tail=_log_tail(answer))
+        return Replied(body=answer.body)
+    code, reason = _account(answer)
+    if code in THROTTLES or answer.status == 429:
+        return Refused(reason=reason, after=retry_after(answer.headers.get("retry-after"), now))
+    if code in BATCH_FAULTS or answer.status in {413, 415}:
+        return Failed(reason=reason)
+    if code in TRANSIENT:
+        return Unavailable(reason=reason)
+    passing = answer.status >= 500 or answer.status in {408, 409}
+    return Unavailable(reason=reason, lasting=code in LASTING or not passing)
+
+
+def _account(answer: Answer) -> tuple[str, str]:
+    """The error's code and one line about it."""
+    told = object_of(answer.body)
+    code = answer.headers.get("x-amzn-errortype") or str(told.get("__type") or told.get("code") or "")
+    code = code.split(":", 1)[0].rsplit("#", 1)[-1]
+    message = str(told.get("message") or told.get("Message") or "")
+    why = str(told.get("Reason") or "")
+    parts = [code or f"status {answer.status}", f"{message} ({why})" if message and why else message or why]
+    return code, one_line(": ".join(part for part in parts if part))
+
+
+def _log_tail(answer: Answer) -> str:
+    """The last 4 KB of the function's log; "" when the answer has none that can be read."""
+    try:
+        tail = base64.b64decode(answer.headers.get("x-amz-log-result", ""), validate=True)
+    except binascii.Error:
+        return ""
+    return tail.decode("utf-8", "replace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,3 +140,42 @@ class LambdaFunction:
     """Role to assume for invoking."""
     timeout: float = 900.0
     """Seconds to wait for an answer; above the function's own timeout."""
+
+    @asynccontextmanager
+    async def open(self, aws: Aws, observe: Observe) -> AsyncIterator[_Lambda]:  # noqa: ARG002  the shape of every section
+        """Reach the function; connections are the session's, so nothing is held here."""
+        yield _Lambda(self, aws)
+
+
+class _Lambda:
+    """A `Target`: one signed Invoke per call."""
+
+    def __init__(self, settings: LambdaFunction, aws: Aws) -> None:
+        self._settings = settings
+        self._aws = aws
+
+    async def invoke(self, event: bytes, request_id: str) -> Outcome:  # noqa: ARG002  Lambda makes its own ids
+        """Invoke and wait for the reply."""
+        settings = self._settings
+        try:
+            calls = await self._aws.calls(region=settings.region, role_arn=settings.role_arn)
+            answer = await calls.invoke(settings.function, event, timeout=settings.timeout)
+        except TimeoutError:
+            return self._unavailable(f"no answer within {settings.timeout:g} seconds; it may still be running")
+        except Throttled as error:
+            return Refused(reason=one_line(str(error)), after=error.after)
+        except Transient as error:
+            return self._unavailable(str(error))
+        except Denied as error:
+            return self._unavailable(str(error), lasting=True)
+        return classify(answer, time.time())
+
+    async def check(self) -> None:
+        """Ask Lambda whether we may invoke: a dry run."""
+        settings = self._settings
+        client = await self._aws.client("lambda", region=settings.region, role_arn=settings.role_arn)
+        with translated("lambda", "Invoke"):
+            await client.invoke(FunctionName=settings.function, InvocationType="DryRun")
+
+    def _unavailable(self, what: str, *, lasting: bool = False) -> Unavailable:
+        return Unavailable(reason=one_line(f'function "{self._settings.function}": {what}'), lasting=lasting)

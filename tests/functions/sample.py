@@ -1,0 +1,87 @@
+"""Handlers as they are written for AWS Lambda: they know nothing of this project."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def echo(event, context):
+    return event
+
+
+def fail(event, context):
+    raise ValueError(event.get("message", "it is broken"))
+
+
+def describe(event, context):
+    return {
+        "request_id": context.aws_request_id,
+        "remaining": context.get_remaining_time_in_millis(),
+        "function": context.function_name,
+        "version": context.function_version,
+        "memory": context.memory_limit_in_mb,
+        "arn": context.invoked_function_arn,
+        "log_group": context.log_group_name,
+        "log_stream": context.log_stream_name,
+        "trace": os.environ.get("_X_AMZN_TRACE_ID", ""),
+        "directory": str(Path.cwd()),
+        "environment": dict(os.environ),
+        "pid": os.getpid(),
+    }
+
+
+def speak(event, context):
+    """Print what the event says, byte for byte."""
+    sys.stdout.flush()
+    os.write(1, bytes(event["bytes"]))
+    print("to stderr", file=sys.stderr)  # noqa: T201  as handlers do
+    return len(event["bytes"])
+
+
+def leave(event, context):
+    print("last words")  # noqa: T201  as handlers do
+    os._exit(event["code"])
+
+
+def exit_politely(event, context):
+    sys.exit(event["code"])
+
+
+def sleep(event, context):
+    time.sleep(event["seconds"])
+    return {"pid": os.getpid()}
+
+
+def oversized(event, context):
+    return "x" * 6_291_600
+
+
+def die_later(event, context):
+    """Answer, and be gone a moment after that: the answer names the process."""
+    subprocess.Popen(["/bin/sh", "-c", f"sleep 0.2; kill -9 {os.getpid()}"])
+    return {"pid": os.getpid()}
+
+
+def breed(event, context):
+    """Start a process of our own that outlives the invocation."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    Path(event["file"]).write_text(json.dumps({"pid": os.getpid(), "child": child.pid}))
+    time.sleep(event["seconds"])
+    return {"pid": os.getpid(), "child": child.pid}
+
+
+def deaf(event, context):
+    """Ignore SIGTERM from now on."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return {"pid": os.getpid()}
+
+
+def overlap(event, context):
+    """Leave a trace of when we ran: start, end, process."""
+    start = time.monotonic()
+    time.sleep(event["seconds"])
+    return {"start": start, "end": time.monotonic(), "pid": os.getpid()}
