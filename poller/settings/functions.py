@@ -1,0 +1,76 @@
+"""The `functions` section: what each name invokes. No I/O, no clock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from poller.settings import values
+from poller.settings.arns import lambda_function
+from poller.settings.checking import checked
+from poller.settings.shapes import FUNCTION_KINDS, HttpShape, LambdaShape, LocalShape
+from poller.settings.tree import Mistake, Report, Tree, is_broken, listed, plain, shown
+from poller.targets import TargetSettings
+from poller.targets.aws_lambda import LambdaFunction
+from poller.targets.http import HttpFunction
+from poller.targets.local import LocalFunction
+
+LONGEST_NAME = 64
+
+
+def function_of(name: str, tree: Tree, report: Report) -> TargetSettings | None:
+    """The function, None when something is wrong with it, all of which is reported."""
+    found: list[Mistake] = []
+    try:
+        values.name(name, longest=LONGEST_NAME)
+    except ValueError as error:
+        found.append(Mistake(place=tree.place, text=str(error)))
+    target = _target(name, tree, found)
+    for mistake in found:
+        report(mistake)
+    return None if found or is_broken(tree) else target
+
+
+def _target(name: str, tree: Tree, found: list[Mistake]) -> TargetSettings | None:
+    kinds = [kind for kind in FUNCTION_KINDS if kind in tree.entries()]
+    if len(kinds) != 1:
+        if not is_broken(tree) or tree.entries():
+            had = f"has {listed(kinds, last='and')}" if kinds else _instead(tree)
+            found.append(Mistake(place=tree.place, text=f"{had}, allowed: exactly one of url, command and lambda"))
+        return None
+    shape = checked(FUNCTION_KINDS[kinds[0]], tree, found.append).shape
+    match shape:
+        case HttpShape():
+            headers = tuple(shape.headers.items())
+            return HttpFunction(name=name, url=shape.url, timeout=shape.timeout, headers=headers)
+        case LocalShape():
+            folder = str(Path(tree.find(("directory",)).file).parent)
+            return LocalFunction(
+                name=name,
+                command=tuple(shape.command),
+                directory=values.absolute(shape.directory, folder) if shape.directory else None,
+                timeout=shape.timeout,
+                concurrency=shape.concurrency,
+                environment=tuple(shape.environment.items()),
+                memory_size=shape.memory_size,
+            )
+        case LambdaShape():
+            return _lambda(name, shape, tree, found)
+        case None:
+            return None
+
+
+def _instead(tree: Tree) -> str:
+    if isinstance(tree.value, dict):
+        return "has none of them" if tree.value else "is empty"
+    return "has no value" if tree.value is None else f"is {shown(plain(tree))}"
+
+
+def _lambda(name: str, shape: LambdaShape, tree: Tree, found: list[Mistake]) -> LambdaFunction | None:
+    try:
+        region = lambda_function(shape.lambda_).region
+    except ValueError as error:
+        found.append(Mistake(place=tree.find(("lambda",)), text=str(error)))
+        return None
+    return LambdaFunction(
+        name=name, function=shape.lambda_, region=region, role_arn=shape.role_arn, timeout=shape.timeout
+    )

@@ -1,0 +1,109 @@
+"""From CONFIG to settings: read, check all of it, and only then answer or refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from poller.aws.session import AwsSettings, Service
+from poller.model.errors import SettingsError
+from poller.settings import values
+from poller.settings.checking import checked
+from poller.settings.files import read
+from poller.settings.functions import function_of
+from poller.settings.mappings import Around, mapping_of, report_conflicts
+from poller.settings.not_yet import NOT_YET_CLIENTS
+from poller.settings.sections import MappingSettings, ServerSettings, Settings
+from poller.settings.shapes import AwsSection, FileShape
+from poller.settings.tree import Mistake, Report, Tree, is_broken, plain, shown
+from poller.sources.sqs import SqsQueue
+from poller.stores import StoreSettings
+from poller.stores.memory import MemoryStore
+
+_SERVICES: tuple[Service, ...] = ("kinesis", "dynamodb", "dynamodbstreams", "sqs", "sns", "s3", "lambda", "sts")
+
+
+def load(path: Path, environ: Mapping[str, str], *, now: float) -> Settings:
+    """Read CONFIG, a file or a folder of files.
+
+    Args:
+        path: the file or folder.
+        environ: what `${NAME}` is taken from.
+        now: unix seconds; a StartingPositionTimestamp must not lie after it.
+
+    Raises:
+        SettingsError: its text has a line for every mistake, in the order of the files and their lines.
+    """
+    mistakes: list[Mistake] = []
+    tree = read(path, environ, mistakes.append)
+    settings = _settings(tree, now, mistakes.append) if tree is not None else None
+    if mistakes or settings is None:
+        mistakes.sort(key=lambda mistake: (mistake.place.file, mistake.place.line))
+        raise SettingsError("\n".join(dict.fromkeys(map(str, mistakes))) or f"{path}: is empty")
+    return settings
+
+
+def _settings(tree: Tree, now: float, report: Report) -> Settings | None:
+    """Every section of the file. None only when something was reported."""
+    sections = dict(tree.entries())
+    functions, mappings = sections.pop("functions", None), sections.pop("mappings", None)
+    outer = Tree(place=tree.place, value=sections)
+    file = checked(FileShape, outer, report).shape or FileShape()
+    around = Around(
+        functions={name: function_of(name, block, report) for name, block in _named(functions, report).items()},
+        poll_interval=file.poll_interval,
+        now=now,
+    )
+    if mappings is None:
+        text = "is missing, needed: one mapping or more, each a name and a block with EventSourceArn and FunctionName"
+        report(Mistake(place=tree.place.at("mappings"), text=text))
+    blocks = _named(mappings, report)
+    found = {name: mapping_of(name, block, around, report) for name, block in blocks.items()}
+    right = {name: mapping for name, mapping in found.items() if mapping is not None}
+    report_conflicts(right, {name: blocks[name].place for name in right}, report)
+    return Settings(
+        aws=_aws(file.aws, outer, report),
+        store=_store(file.store, outer, right, report),
+        server=ServerSettings(host=file.server.host, port=file.server.port),
+        shutdown_grace=file.shutdown_grace,
+        memory_bytes=file.memory,
+        mappings=tuple(right.values()),
+    )
+
+
+def _named(section: Tree | None, report: Report) -> dict[str, Tree]:
+    """The entries of `functions` or `mappings`."""
+    if section is None or isinstance(section.value, dict) or is_broken(section):
+        return section.entries() if section else {}
+    text = f"is {shown(plain(section))}, allowed: a block of names, each with its own block of keys"
+    report(Mistake(place=section.place, text=text))
+    return {}
+
+
+def _aws(section: AwsSection, tree: Tree, report: Report) -> AwsSettings:
+    if section.client in NOT_YET_CLIENTS:
+        text = f"{section.client} is not supported yet, allowed: botocore"
+        report(Mistake(place=tree.find(("aws", "client")), text=text))
+    given = section.endpoints.model_dump(by_alias=True)
+    return AwsSettings(
+        region=section.region,
+        profile=section.profile,
+        endpoint_url=section.endpoint_url,
+        endpoints=tuple((service, given[service]) for service in _SERVICES if given[service] is not None),
+    )
+
+
+def _store(address: str | None, tree: Tree, mappings: Mapping[str, MappingSettings], report: Report) -> StoreSettings:
+    """The store; it may be left out while only queues are read, which keep no positions."""
+    place = tree.find(("store",))
+    if address is None:
+        streams = [name for name, mapping in mappings.items() if not isinstance(mapping.source, SqsQueue)]
+        if streams and "store" not in tree.entries():
+            text = f"is missing, {streams[0]} reads a stream and keeps its position in it, allowed: {values.STORES}"
+            report(Mistake(place=place, text=text))
+        return MemoryStore()
+    try:
+        return values.store(address, str(Path(place.file).parent))
+    except ValueError as error:
+        report(Mistake(place=place, text=str(error)))
+        return MemoryStore()

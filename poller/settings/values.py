@@ -1,0 +1,167 @@
+"""Texts of the file that mean something: sizes, times, addresses, stores, filter patterns. Nothing is opened here.
+
+Every function raises `ValueError` whose text is what follows `path.to.key: ` in a mistake.
+"""
+
+from __future__ import annotations
+
+import json
+import os.path
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from poller.settings.tree import quoted, shown
+from poller.stores import StoreSettings
+from poller.stores.memory import MemoryStore
+from poller.stores.sqlite import SqliteStore
+
+MIB = 1024**2
+LEAST_MEMORY = 32 * MIB
+_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": MIB, "gib": 1024**3}
+_SIZE = re.compile(r"(?P<number>[0-9]{1,15}(?:\.[0-9]{1,6})?) ?(?P<unit>[A-Za-z]{0,3})")
+_SIZES = "bytes or a size such as 256MiB (KiB, MiB, GiB, KB, MB, GB), at least 32MiB"
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NOT_IN_URL = re.compile(r"[\x00-\x20\x7f]")
+STORES = "memory://, sqlite:///ABSOLUTE/PATH or sqlite://./RELATIVE/PATH"
+_LONGEST_PATTERN = 4096
+
+
+def size_bytes(value: object) -> int:
+    """Bytes of `256MiB` or of a plain number."""
+    match = None if isinstance(value, bool) else _SIZE.fullmatch(str(value))
+    unit = match and _UNITS.get(match["unit"].lower())
+    if not match or not unit:
+        raise ValueError(f"{shown(value)} is not a size, allowed: {_SIZES}")
+    size = int(float(match["number"]) * unit)
+    if size < LEAST_MEMORY:
+        raise ValueError(f"{shown(value)} is too small, allowed: {_SIZES}")
+    return size
+
+
+def timestamp(value: object) -> float:
+    """Unix seconds of a number, an ISO 8601 text or a YAML date; UTC where no zone is given."""
+    allowed = "allowed: unix seconds or a time such as 2026-11-20T10:00:00Z"
+    match value:
+        case bool():
+            raise ValueError(f"{shown(value)} is not a time, {allowed}")
+        case int() | float() if 0 <= value < 253_402_300_800:  # the end of year 9999
+            return float(value)
+        case datetime():
+            moment = value
+        case date():
+            moment = datetime(value.year, value.month, value.day, tzinfo=UTC)
+        case str():
+            try:
+                moment = datetime.fromisoformat(value)
+            except ValueError as error:
+                raise ValueError(f"{shown(value)} is not a time, {allowed}") from error
+        case _:
+            raise ValueError(f"{shown(value)} is not a time, {allowed}")
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def url(text: str) -> str:
+    """An http or https address, unchanged."""
+    allowed = "allowed: http://HOST[:PORT][/PATH] or https://..."
+    try:
+        parts = urlsplit(text)
+        right = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        right = False
+    if not right or _NOT_IN_URL.search(text):
+        raise ValueError(f"{quoted(text)} is not a URL, {allowed}")
+    return text
+
+
+def name(text: str, *, longest: int) -> str:
+    """A name of a mapping or function, unchanged: it becomes a metric's label and a part of a store's key."""
+    if not _NAME.fullmatch(text) or len(text) > longest:
+        raise ValueError(f"is not a name, allowed: letters, digits, -, _ and ., at most {longest}")
+    return text
+
+
+def headers(entries: Mapping[str, str]) -> Mapping[str, str]:
+    """HTTP headers, unchanged. What they hold may be secret and is never repeated."""
+    for key, value in entries.items():
+        if not _HEADER.fullmatch(key):
+            raise ValueError(f"{quoted(key)} is not the name of a header, allowed: letters, digits and -")
+        if not value.isprintable():
+            raise ValueError(f"the value of {quoted(key)} holds a line break or another control character")
+        if key.lower() in {"content-length", "transfer-encoding", "host", "connection"}:
+            raise ValueError(f"{quoted(key)} is set by the connection itself, leave it out")
+    return entries
+
+
+def environment(entries: Mapping[str, str]) -> Mapping[str, str]:
+    """Environment variables, unchanged. What they hold may be secret and is never repeated."""
+    for key in entries:
+        if not key or "=" in key:
+            raise ValueError(f"{quoted(key)} is not the name of an environment variable")
+    return entries
+
+
+def absolute(path: str, folder: str) -> str:
+    """A path of the file; a relative one starts at the folder that holds the file."""
+    return os.path.abspath(os.path.join(folder, path))  # noqa: PTH100, PTH118  # pathlib keeps the ".." that nobody wants in LAMBDA_TASK_ROOT
+
+
+def store(text: str, folder: str) -> StoreSettings:
+    """The store that an address names. It may hold a password and is not repeated."""
+    scheme, found, rest = text.partition("://")
+    match scheme:
+        case "memory" if found and not rest:
+            return MemoryStore()
+        case "sqlite" if found and ":memory:" in rest:
+            raise ValueError("is a store that forgets, allowed for that: memory://")
+        case "sqlite" if found and rest.startswith(("/", "./", "../")) and not rest.endswith("/") and "?" not in rest:
+            rest = "/" + rest.lstrip("/") if rest.startswith("/") else rest
+            return SqliteStore(path=absolute(rest, folder))
+        case "sqlite":
+            raise ValueError("does not name a file, allowed: sqlite:///ABSOLUTE/PATH or sqlite://./RELATIVE/PATH")
+        case "dynamodb" | "postgresql" | "postgres":
+            raise ValueError(f"{scheme}:// is not supported yet, allowed: {STORES}")
+        case _:
+            raise ValueError(f"is not a store, allowed: {STORES}")
+
+
+def pattern(value: object) -> str:
+    """A filter's pattern as compact JSON text, from an object or from AWS's JSON text."""
+    if isinstance(value, str):
+        if len(value) > _LONGEST_PATTERN:
+            raise ValueError(f"is {len(value)} characters long, allowed: at most {_LONGEST_PATTERN}")
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{shown(value)} is not JSON, allowed: an object or the JSON text of one") from error
+    if not isinstance(value, dict):  # for people, hence no TypeError
+        raise ValueError(  # noqa: TRY004
+            f"{shown(value)} is not a pattern, allowed: an object or the JSON text of one"
+        )
+    _check_pattern(value, ())
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if len(text) > _LONGEST_PATTERN:
+        raise ValueError(f"is {len(text)} characters long, allowed: at most {_LONGEST_PATTERN}")
+    return text
+
+
+def _check_pattern(node: dict[str, Any], path: tuple[str, ...]) -> None:
+    """AWS's "Invalid filter pattern definition.", with the place. Source: semantics 5.1."""
+    where = f"in the pattern, {'.'.join(path)}" if path else "the pattern"
+    if not node:
+        raise ValueError(f"{where} is an empty object, allowed: keys with lists of alternatives")
+    for key, child in node.items():
+        if isinstance(child, dict):
+            _check_pattern(child, (*path, key))
+        elif key == "$or" and isinstance(child, list) and all(isinstance(item, dict) for item in child) and child:
+            for item in child:
+                _check_pattern(item, (*path, key))
+        elif not isinstance(child, list) or not child:
+            at = ".".join((*path, key))
+            raise ValueError(f"in the pattern, {at} is {shown(child)}, allowed: a list of alternatives, not empty")
+        elif any(isinstance(item, date) for item in child):
+            raise ValueError(f"in the pattern, {'.'.join((*path, key))} holds a date, put it in quotes")
