@@ -118,6 +118,7 @@ def _ask(url: str) -> bytes:
             body: bytes = answer.read()
             return body
     except HTTPError as error:
+        error.close()
         raise PollerError(f"{address} answers {error.code}; is it a poller's server.host and server.port?") from error
     except (URLError, OSError, http.client.HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else error
