@@ -1,0 +1,281 @@
+"""What every mapping and shard is doing now, for the status page and the probes: facts in, a document out. No I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from poller.model.facts import (
+    BatchInvoked,
+    CheckpointWritten,
+    Fact,
+    FunctionPrinted,
+    MappingMoved,
+    MappingProblem,
+    MappingRemoved,
+    MessagesDeleted,
+    RecordsDropped,
+    Reloaded,
+    ShardMoved,
+    SourceRead,
+    Stopping,
+)
+from poller.model.outcome import Replied, label
+from poller.model.ports import Clock
+from poller.service.log_lines import one_line
+from poller.service.standing import Standing, Standings
+
+_PROBLEMS_KEPT = 10
+_LONGEST_REASON = 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappingView:
+    """A mapping as it is configured."""
+
+    name: str
+    uuid: str
+    configuration: Mapping[str, Any]
+    """Under AWS's names, as GetEventSourceMapping would answer; shown to whoever can reach the server."""
+    enabled: bool
+
+    @property
+    def is_queue(self) -> bool:
+        """Its source is an SQS queue."""
+        return str(self.configuration.get("EventSourceArn", "")).split(":")[2:3] == ["sqs"]
+
+
+class Board:
+    """The present state of every configured mapping. Facts of others are ignored: `configured` comes first."""
+
+    def __init__(self, clock: Clock, *, owner: str = "this replica") -> None:
+        self._clock = clock
+        self._owner = owner
+        self._views: dict[str, MappingView] | None = None
+        self._states: dict[str, _MappingState] = {}
+        self._standings = Standings()
+        self._stopping = ""
+
+    def configured(self, mappings: Sequence[MappingView]) -> None:
+        """Take the mappings that are configured from now on; what is known of those that stay is kept."""
+        self._views = {view.name: view for view in mappings}
+        for name in self._states.keys() - self._views.keys():
+            self._forget(name)
+        for view in mappings:
+            self._states.setdefault(view.name, _MappingState(enabled=view.enabled, is_queue=view.is_queue))
+
+    def observe(self, fact: Fact) -> None:
+        """Take a fact. Never raises, never waits."""
+        match fact:
+            case Stopping():
+                self._stopping = one_line(fact.reason) or "asked to stop"
+            case Reloaded() | FunctionPrinted():
+                pass
+            case MappingRemoved():
+                if self._views is not None:
+                    self._views.pop(fact.mapping, None)
+                self._forget(fact.mapping)
+            case _:
+                state = self._states.get(fact.mapping)
+                if state is not None:
+                    now = self._clock()
+                    self._standings.observe(fact, now)
+                    state.observe(fact, now)
+
+    def document(self) -> list[dict[str, Any]]:
+        """All mappings in the order of their names, ready for JSON."""
+        views = self._views or {}
+        return [self._mapping(views[name], self._states[name]) for name in sorted(views)]
+
+    def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """Whether every enabled mapping has read its source or has said why it cannot; and the same as JSON."""
+        if self._stopping:
+            return False, {"ready": False, "reason": f"stopping: {self._stopping}"}
+        if self._views is None:
+            return False, {"ready": False, "reason": "starting"}
+        enabled = [name for name, view in self._views.items() if view.enabled]
+        waiting = sorted(name for name in enabled if not self._states[name].reported)
+        if waiting:
+            reason = f"waiting for the first read of {', '.join(waiting)}"
+            return False, {"ready": False, "reason": reason, "waiting": waiting}
+        return True, {"ready": True}
+
+    def _forget(self, mapping: str) -> None:
+        self._states.pop(mapping, None)
+        self._standings.observe(MappingRemoved(mapping=mapping), self._clock())
+
+    def _mapping(self, view: MappingView, state: _MappingState) -> dict[str, Any]:
+        now = self._clock()
+        told: dict[str, Any] = {
+            "name": view.name,
+            "UUID": view.uuid,
+            "State": state.state,
+            "StateTransitionReason": state.transition,
+        }
+        if not view.is_queue:
+            told["LastProcessingResult"] = state.last_result
+        shards = self._standings.of(view.name)
+        return told | {
+            "enabled": view.enabled,
+            "configuration": dict(view.configuration),
+            "shards": [
+                self._shard(shard, standing, state.retries.get(shard), now)
+                for shard, standing in sorted(shards.items())
+                if standing.state != "released"
+            ],
+            "problems": [problem.document() for problem in reversed(state.problems)],
+        }
+
+    def _shard(self, shard: str, standing: Standing, retry: _Retry | None, now: float) -> dict[str, Any]:
+        age = standing.age(now)
+        if retry is None and standing.attempt:
+            # The tries were counted before this process began: it knows how many, not why.
+            retry = _Retry(attempt=standing.attempt)
+        return {
+            "id": shard,
+            "state": standing.state,
+            "owner": self._owner if standing.state == "owned" else None,
+            "checkpoint": standing.checkpoint,
+            "iterator_age_seconds": None if age is None else round(age, 3),
+            "behind_latest_seconds": standing.told_behind,
+            "retry": retry and retry.document(),
+            "records_held": standing.held,
+            "records_in_flight": standing.sent,
+            "invocations_in_flight": standing.calls,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Retry:
+    attempt: int
+    outcome: str = ""
+    reason: str = ""
+    next_try: float | None = None
+    """Unix seconds."""
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "attempt": self.attempt,
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "next_try": None if self.next_try is None else _time(self.next_try),
+        }
+
+
+@dataclass(slots=True, kw_only=True)
+class _Problem:
+    time: float
+    shard: str
+    reason: str
+    times: int = 1
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "time": _time(self.time),
+            "shard": self.shard or None,
+            "reason": self.reason,
+            "times": self.times,
+        }
+
+
+@dataclass(slots=True)
+class _MappingState:
+    """What one mapping has said of itself."""
+
+    enabled: bool
+    is_queue: bool
+    reported: bool = False
+    """It has read its source once, or has said why it cannot."""
+    state: str = ""
+    transition: str = ""
+    retries: dict[str, _Retry] = field(default_factory=dict)
+    problems: deque[_Problem] = field(default_factory=lambda: deque(maxlen=_PROBLEMS_KEPT))
+    _processed: str = "No records processed"
+    _unreadable: dict[str, str] = field(default_factory=dict)
+    """Why a shard, or "" the whole mapping, cannot be read at present."""
+
+    def __post_init__(self) -> None:
+        self.state = "Creating" if self.enabled else "Disabled"
+        self.transition = "USER_INITIATED" if self.is_queue else "User action"
+
+    @property
+    def last_result(self) -> str:
+        """AWS's LastProcessingResult; a source that cannot be read hides what became of the last batch."""
+        for reason in self._unreadable.values():
+            return f"PROBLEM: {reason}"
+        return self._processed
+
+    def observe(self, fact: Fact, now: float) -> None:
+        """Take a fact of this mapping."""
+        match fact:
+            case MappingMoved():
+                self.state = fact.state
+                self.transition = one_line(fact.reason) or self.transition
+            case SourceRead():
+                self._read(fact, now)
+            case BatchInvoked():
+                self._invoked(fact, now)
+            case MappingProblem():
+                self.reported = True
+                self._unreadable[""] = self._problem("", fact.reason, now)
+            case RecordsDropped():
+                self.retries.pop(fact.shard, None)
+                count = f"{fact.records} records" if fact.records else "records"
+                self._problem(fact.shard, f"{count} dropped, {fact.condition}: {fact.first} to {fact.last}", now)
+            case MessagesDeleted(failed=failed) if failed:
+                self._problem("", f"{failed} messages could not be deleted: {fact.reason}", now)
+            case CheckpointWritten(outcome="superseded"):
+                self._problem(fact.shard, "another owner holds the shard", now)
+            case CheckpointWritten(outcome="error"):
+                self._problem(fact.shard, f"checkpoint could not be written: {fact.reason}", now)
+            case ShardMoved():
+                self.retries.pop(fact.shard, None)
+                self._unreadable.pop(fact.shard, None)
+            case _:
+                pass
+
+    def _read(self, fact: SourceRead, now: float) -> None:
+        self.reported = True
+        match fact.outcome:
+            case "records" | "empty":
+                self._unreadable.pop(fact.shard, None)
+                self._unreadable.pop("", None)
+            case "throttled":
+                self._problem(fact.shard, f"source throttles the read: {fact.reason}", now)
+            case "error":
+                reason = self._problem(fact.shard, f"source could not be read: {fact.reason}", now)
+                self._unreadable[fact.shard] = reason
+
+    def _invoked(self, fact: BatchInvoked, now: float) -> None:
+        if isinstance(fact.outcome, Replied):
+            self._processed = "OK"
+            self.retries.pop(fact.shard, None)
+            return
+        self._processed = "PROBLEM: Function call failed"
+        outcome = label(fact.outcome)
+        reason = one_line(fact.outcome.reason, _LONGEST_REASON)
+        self._problem(fact.shard, f"{outcome}: {reason}", now)
+        if fact.retry_in is None:
+            self.retries.pop(fact.shard, None)
+        else:
+            self.retries[fact.shard] = _Retry(
+                attempt=fact.attempt, outcome=outcome, reason=reason, next_try=now + fact.retry_in
+            )
+
+    def _problem(self, shard: str, reason: str, now: float) -> str:
+        """Keep a problem among the last ones, the same one once; answers its reason as it may be shown."""
+        reason = one_line(reason, _LONGEST_REASON)
+        for known in self.problems:
+            if known.shard == shard and known.reason == reason:
+                self.problems.remove(known)
+                self.problems.append(_Problem(time=now, shard=shard, reason=reason, times=known.times + 1))
+                return reason
+        self.problems.append(_Problem(time=now, shard=shard, reason=reason))
+        return reason
+
+
+def _time(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

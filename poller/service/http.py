@@ -1,0 +1,127 @@
+"""The HTTP server: metrics, probes, the state of the mappings as JSON and as a page. It only tells, it changes nothing."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+import re
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib import resources
+
+import orjson
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.aiohttp import make_aiohttp_handler
+
+from poller.model.errors import SettingsError
+from poller.service.board import Board
+
+_PATHS = "/, /metrics, /healthz, /readyz, /api/mappings"
+_SHUTDOWN = 2.0
+"""Seconds an answer under way is given when the server ends."""
+
+
+@asynccontextmanager
+async def serve(host: str, port: int, *, registry: CollectorRegistry, board: Board) -> AsyncIterator[int]:
+    """Serve while the block runs; yields the port, which is chosen by the system when `port` is 0.
+
+    Raises:
+        SettingsError: the address cannot be bound; one line that says why and what to change.
+    """
+    runner = web.AppRunner(_application(registry, board), access_log=None, shutdown_timeout=_SHUTDOWN)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise SettingsError(_unbound(host, port, error)) from error
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def _application(registry: CollectorRegistry, board: Board) -> web.Application:
+    page, policy = _page()
+
+    async def health(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def ready(_: web.Request) -> web.Response:
+        is_ready, told = board.readiness()
+        return _json(told, status=200 if is_ready else 503)
+
+    async def mappings(_: web.Request) -> web.Response:
+        return _json(board.document())
+
+    async def index(_: web.Request) -> web.Response:
+        return web.Response(text=page, content_type="text/html", headers={"Content-Security-Policy": policy})
+
+    application = web.Application(middlewares=[_plainly])
+    application.router.add_get("/", index)
+    application.router.add_get("/metrics", make_aiohttp_handler(registry))
+    application.router.add_get("/healthz", health)
+    application.router.add_get("/readyz", ready)
+    application.router.add_get("/api/mappings", mappings)
+    return application
+
+
+@web.middleware
+async def _plainly(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Answer mistakes with one line, and let no browser guess, cache or embed."""
+    try:
+        response = await handler(request)
+    except web.HTTPNotFound:
+        response = web.Response(status=404, text=f"not found, there are {_PATHS}\n")
+    except web.HTTPMethodNotAllowed as refused:
+        allowed = ", ".join(sorted(refused.allowed_methods))
+        response = web.Response(status=405, text=f"only {allowed}\n", headers={"Allow": allowed})
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
+
+
+def _page() -> tuple[str, str]:
+    """The status page, and a policy under which nothing runs but its own script, known by its hash."""
+    page = resources.files("poller.service").joinpath("page.html").read_text(encoding="utf-8")
+    (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    policy = [
+        "default-src 'none'",
+        f"style-src '{_hash(style)}'",
+        f"script-src '{_hash(script)}'",
+        "connect-src 'self'",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ]
+    return page, "; ".join(policy)
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _unbound(host: str, port: int, error: OSError) -> str:
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if isinstance(error, socket.gaierror):
+        return f"server.host {host!r} is not a name or address of this machine; 127.0.0.1 or 0.0.0.0 are usual"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"{address} is already in use, perhaps by another poller; choose another server.port"
+        case errno.EADDRNOTAVAIL:
+            return f"server.host {host!r} is not an address of this machine; 127.0.0.1 or 0.0.0.0 are usual"
+        case errno.EACCES:
+            return f"{address} may not be bound by this user; choose a server.port from 1024 on"
+        case _:
+            return f"{address} cannot be bound: {error.strerror or error}; choose another server.host or server.port"

@@ -1,0 +1,273 @@
+"""Facts in, log lines out: WARN when nothing is lost, ERROR when data is dropped or somebody must act. Never a payload."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TextIO, TypeAlias
+
+from poller.model.errors import SettingsError
+from poller.model.facts import (
+    BatchInvoked,
+    BatchSent,
+    CheckpointWritten,
+    Fact,
+    FunctionPrinted,
+    MappingMoved,
+    MappingProblem,
+    MappingRemoved,
+    MessagesDeleted,
+    RecordsDropped,
+    Reloaded,
+    ShardMoved,
+    ShardStands,
+    SourceRead,
+    Stopping,
+)
+from poller.model.outcome import Failed, Refused, Replied, Unavailable, label
+from poller.model.ports import Clock
+from poller.service.log_lines import ConsoleFormatter, JsonFormatter, one_line
+
+Format: TypeAlias = Literal["json", "console"]
+
+_REPEATED = 60.0
+"""Seconds between two lines about the same problem of the same shard."""
+_LONGEST_REASON = 2_000
+
+_SHARD_MOVED = {
+    "owned": "shard opened",
+    "blocked_on_parent": "shard waits for its parents",
+    "ended": "shard ended",
+    "released": "shard let go",
+}
+
+
+def configure(level: str, format: Format, stream: TextIO) -> None:  # noqa: A002  # as the option is called
+    """Send the logs of this process to `stream`.
+
+    Args:
+        level: of our own loggers: debug, info, warn or error. Libraries speak from WARN on, whatever it is: at DEBUG
+            the AWS SDK would log payloads and credentials.
+        format: how a line looks.
+        stream: standard error, in a daemon.
+
+    Raises:
+        SettingsError: there is no such level.
+    """
+    threshold = {"DEBUG": 10, "INFO": 20, "WARN": 30, "WARNING": 30, "ERROR": 40}.get(level.upper())
+    if threshold is None:
+        raise SettingsError(f"log level {level!r} is unknown, allowed: debug, info, warn, error")
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter() if format == "json" else ConsoleFormatter())
+    logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
+    logging.getLogger("poller").setLevel(threshold)
+    logging.captureWarnings(capture=True)
+
+
+class LogFacts:
+    """Says what happened, and does not repeat itself."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._problems = _Problems(clock)
+        self._process = logging.getLogger("poller")
+        self._mapping = logging.getLogger("poller.mapping")
+        self._function = logging.getLogger("poller.function")
+
+    def observe(self, fact: Fact) -> None:
+        """Say a fact, if it is worth a line. Never raises, never waits."""
+        match fact:
+            case SourceRead():
+                self._read(fact)
+            case BatchSent():
+                where = _Where(fact.mapping, fact.shard)
+                self._say(logging.DEBUG, "batch sent", where, records=fact.records, age=fact.age)
+            case BatchInvoked():
+                self._invoked(fact)
+            case MessagesDeleted():
+                self._deleted(fact)
+            case CheckpointWritten():
+                self._checkpoint(fact)
+            case RecordsDropped():
+                self._dropped(fact)
+            case ShardMoved():
+                where = _Where(fact.mapping, fact.shard)
+                self._say(logging.INFO, _SHARD_MOVED[fact.to], where, position=fact.position)
+                if fact.to in ("ended", "released"):
+                    self._problems.forget(fact.mapping, fact.shard)
+            case MappingMoved() | MappingProblem() | MappingRemoved():
+                self._moved(fact)
+            case Reloaded() | Stopping() | FunctionPrinted():
+                self._happened(fact)
+            case ShardStands():
+                pass  # the metrics and the board tell where a shard stands; it changes with every batch
+
+    def _read(self, fact: SourceRead) -> None:
+        where = _Where(fact.mapping, fact.shard, "read")
+        match fact.outcome:
+            case "records" | "empty":
+                self._solved("source is read again", where)
+                self._solved("mapping goes on", _Where(fact.mapping, "", "mapping"))
+                self._say(logging.DEBUG, "source read", where, records=fact.records, seconds=fact.seconds)
+            case "throttled":
+                self._problem(logging.WARNING, "source throttles the read", where, reason=fact.reason)
+            case "error":
+                self._problem(logging.WARNING, "source could not be read", where, reason=fact.reason)
+
+    def _invoked(self, fact: BatchInvoked) -> None:
+        where = _Where(fact.mapping, fact.shard, "invoke")
+        said = {"records": fact.records, "attempt": fact.attempt, "request_id": fact.request_id}
+        match fact.outcome:
+            case Replied():
+                self._solved("function succeeds again", where)
+                self._say(logging.DEBUG, "function succeeded", where, seconds=fact.seconds, **said)
+            case Failed() | Refused() | Unavailable():
+                level, message = _failure(fact.outcome)
+                outcome, reason = label(fact.outcome), fact.outcome.reason
+                self._problem(level, message, where, outcome=outcome, reason=reason, retry_in=fact.retry_in, **said)
+
+    def _deleted(self, fact: MessagesDeleted) -> None:
+        where = _Where(fact.mapping, "", "delete")
+        said = {"deleted": fact.deleted, "failed": fact.failed or None}
+        if fact.failed:
+            message = "messages could not be deleted and will come back"
+            self._problem(logging.WARNING, message, where, reason=fact.reason, **said)
+        else:
+            self._solved("messages are deleted again", where)
+            self._say(logging.DEBUG, "messages deleted", where, **said)
+
+    def _checkpoint(self, fact: CheckpointWritten) -> None:
+        where = _Where(fact.mapping, fact.shard, "checkpoint")
+        said = {"position": fact.position}
+        match fact.outcome:
+            case "written":
+                self._solved("checkpoints are written again", where)
+                self._say(logging.DEBUG, "checkpoint written", where, **said)
+            case "superseded":
+                message = "another owner holds the shard, nothing was written"
+                self._problem(logging.WARNING, message, where, reason=fact.reason, **said)
+            case "error":
+                message = "checkpoint could not be written"
+                self._problem(logging.WARNING, message, where, reason=fact.reason, **said)
+
+    def _dropped(self, fact: RecordsDropped) -> None:
+        # Every loss has its line, however often: it is here that an operator learns which records are gone.
+        trimmed = fact.condition == "Trimmed"
+        self._say(
+            logging.ERROR,
+            "records left the source before they were read" if trimmed else "records dropped",
+            _Where(fact.mapping, fact.shard),
+            condition=fact.condition,
+            records=fact.records or None,
+            first=fact.first,
+            last=fact.last,
+        )
+
+    def _moved(self, fact: MappingMoved | MappingProblem | MappingRemoved) -> None:
+        where = _Where(fact.mapping, "", "mapping")
+        match fact:
+            case MappingMoved():
+                self._say(logging.INFO, "mapping changed its state", where, state=fact.state, reason=fact.reason)
+            case MappingProblem():
+                message = "mapping cannot go on, but tries again"
+                self._problem(logging.ERROR, message, where, reason=fact.reason, retry_in=fact.retry_in)
+            case MappingRemoved():
+                self._problems.forget(fact.mapping)
+                self._say(logging.INFO, "mapping removed", where)
+
+    def _happened(self, fact: Reloaded | Stopping | FunctionPrinted) -> None:
+        match fact:
+            case Reloaded(successful=True):
+                _log(self._process, logging.INFO, "configuration read", {})
+            case Reloaded():
+                message = "configuration refused, what ran before goes on"
+                for mistake in fact.reason.splitlines() or [""]:
+                    _log(self._process, logging.ERROR, message, {"reason": mistake})
+            case Stopping():
+                _log(self._process, logging.INFO, "stopping", {"reason": fact.reason, "grace": fact.grace})
+            case FunctionPrinted():
+                fields = {"function": fact.function, "request_id": fact.request_id}
+                _log(self._function, logging.INFO, fact.line, fields)
+
+    def _problem(self, level: int, message: str, where: _Where, *, reason: str, **fields: Any) -> None:
+        left_out = self._problems.tell(where, message)
+        if left_out is not None:
+            reason = one_line(reason, _LONGEST_REASON)
+            self._say(level, message, where, reason=reason, **fields, left_out=left_out or None)
+
+    def _solved(self, message: str, where: _Where) -> None:
+        left_out = self._problems.solve(where)
+        if left_out is not None:
+            self._say(logging.INFO, message, where, left_out=left_out or None)
+
+    def _say(self, level: int, message: str, where: _Where, **fields: Any) -> None:
+        if self._mapping.isEnabledFor(level):
+            _log(self._mapping, level, message, {"mapping": where.mapping, "shard": where.shard, **fields})
+
+
+class _Where(NamedTuple):
+    """What a line is about."""
+
+    mapping: str
+    shard: str
+    """"" for the mapping as a whole."""
+    doing: Literal["read", "invoke", "checkpoint", "delete", "mapping", ""] = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Told:
+    at: float
+    left_out: int = 0
+    unsolved: bool = True
+
+
+class _Problems:
+    """Which problem was told when. The same one is told once a minute, however often it comes and goes in between."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._told: dict[_Where, dict[str, _Told]] = {}
+
+    def tell(self, where: _Where, message: str) -> int | None:
+        """How many of the same were left out since the last line; None: leave this one out too."""
+        now = self._clock()
+        told = self._told.setdefault(where, {})
+        last = told.get(message)
+        if last is not None and 0.0 <= now - last.at < _REPEATED:
+            last.left_out += 1
+            return None
+        told[message] = _Told(at=now)
+        return last.left_out if last else 0
+
+    def solve(self, where: _Where) -> int | None:
+        """How many lines were left out since the problem was told; None: there is no problem that anybody read of."""
+        told = self._told.get(where)
+        if told is None or not any(last.unsolved for last in told.values()):
+            return None
+        left_out = sum(last.left_out for last in told.values())
+        for last in told.values():
+            last.unsolved, last.left_out = False, 0
+        return left_out
+
+    def forget(self, mapping: str, shard: str | None = None) -> None:
+        """Drop what is known of a mapping, or of one shard of it."""
+        gone = [where for where in self._told if where.mapping == mapping and shard in (None, where.shard)]
+        for where in gone:
+            del self._told[where]
+
+
+def _failure(outcome: Failed | Refused | Unavailable) -> tuple[int, str]:
+    match outcome:
+        case Failed(timeout=True):
+            return logging.WARNING, "function ran out of time"
+        case Failed():
+            return logging.WARNING, "function failed"
+        case Refused():
+            return logging.WARNING, "function is throttled"
+        case Unavailable(lasting=True):
+            return logging.ERROR, "function cannot be invoked"
+        case Unavailable():
+            return logging.WARNING, "function was not reached"
+
+
+def _log(logger: logging.Logger, level: int, message: str, fields: dict[str, Any]) -> None:
+    logger.log(level, "%s", message, extra={"fields": fields})

@@ -1,0 +1,119 @@
+"""How each shard stands, gathered from facts: what the metrics and the board both tell of it. No I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from poller.model.facts import BatchInvoked, BatchSent, Fact, MappingRemoved, ShardMoved, ShardStands, SourceRead
+
+ShardState: TypeAlias = Literal["owned", "blocked_on_parent", "ended", "released"]
+
+
+def iterator_age(*, oldest: float | None, behind: float, read_at: float, now: float) -> float:
+    """Seconds since the arrival of the oldest record that is read or readable, but not settled; 0.0 when caught up.
+
+    Args:
+        oldest: arrival of the oldest record held, unix seconds; None when nothing is held.
+        behind: how far the end of the last read was behind the newest record.
+        read_at: when that read ended, unix seconds. What it left unread has aged since.
+        now: unix seconds.
+    Source: `poller_iterator_age_seconds`; it never goes below zero, though clocks of machines differ.
+    """
+    if oldest is not None:
+        return max(0.0, now - oldest)
+    if behind > 0.0:
+        return behind + max(0.0, now - read_at)
+    return 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Standing:
+    """What is known of one shard. Changed only by `Standings`."""
+
+    state: ShardState = "owned"
+    checkpoint: str = ""
+    oldest: float | None = None
+    behind: float = 0.0
+    read_at: float = 0.0
+    held: int = 0
+    attempt: int = 0
+    told_behind: float | None = None
+    """`behind` as the source told it; None where it does not."""
+    known: bool = False
+    """The source has answered, so an age can be told: before that, 0 would claim that we caught up."""
+    calls: int = 0
+    """Invocations in flight."""
+    sent: int = 0
+    """Records in these invocations."""
+
+    def age(self, now: float) -> float | None:
+        """The iterator age; None while this replica cannot know it."""
+        if self.state != "owned" or not self.known:
+            return None
+        return iterator_age(oldest=self.oldest, behind=self.behind, read_at=self.read_at, now=now)
+
+
+@dataclass(slots=True, kw_only=True)
+class Standings:
+    """The shards of every mapping. A fact that comes late does not bring back a shard that was let go."""
+
+    _mappings: dict[str, dict[str, Standing]] = field(default_factory=dict)
+
+    def of(self, mapping: str) -> Mapping[str, Standing]:
+        """The shards of a mapping that were ever seen, those let go included."""
+        return self._mappings.get(mapping, {})
+
+    def observe(self, fact: Fact, now: float) -> None:
+        """Take a fact; `now` is its moment, unix seconds."""
+        match fact:
+            case ShardMoved():
+                self._moved(fact)
+            case SourceRead():
+                _read(self._shard(fact.mapping, fact.shard), fact, now)
+            case ShardStands():
+                _stands(self._shard(fact.mapping, fact.shard), fact, now)
+            case BatchSent():
+                shard = self._shard(fact.mapping, fact.shard)
+                if shard.state == "owned":
+                    shard.calls += 1
+                    shard.sent += fact.records
+            case BatchInvoked():
+                shard = self._shard(fact.mapping, fact.shard)
+                shard.calls = max(0, shard.calls - 1)
+                shard.sent = max(0, shard.sent - fact.records) if shard.calls else 0
+            case MappingRemoved():
+                self._mappings.pop(fact.mapping, None)
+            case _:
+                pass
+
+    def _shard(self, mapping: str, shard: str) -> Standing:
+        shards = self._mappings.get(mapping)
+        if shards is None:
+            shards = self._mappings[mapping] = {}
+        standing = shards.get(shard)
+        if standing is None:
+            standing = shards[shard] = Standing()
+        return standing
+
+    def _moved(self, fact: ShardMoved) -> None:
+        shards = self._mappings.setdefault(fact.mapping, {})
+        shards[fact.shard] = Standing(state=fact.to, checkpoint=fact.position)
+
+
+def _read(shard: Standing, fact: SourceRead, now: float) -> None:
+    if fact.outcome in ("records", "empty"):
+        shard.known = True
+    if fact.behind is not None:
+        shard.behind = shard.told_behind = fact.behind
+        shard.read_at = now
+
+
+def _stands(shard: Standing, fact: ShardStands, now: float) -> None:
+    # The same `behind` was measured by the same read: what is unread ages from there, not from this fact.
+    if fact.behind != shard.behind:
+        shard.behind, shard.read_at = fact.behind, now
+    shard.checkpoint, shard.attempt = fact.checkpoint, fact.attempt
+    shard.oldest, shard.held = fact.oldest, fact.held
+    shard.known = shard.known or fact.oldest is not None

@@ -1,0 +1,389 @@
+import re
+from dataclasses import dataclass
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from poller import __version__
+from poller.model.facts import (
+    BatchInvoked,
+    BatchSent,
+    CheckpointWritten,
+    Fact,
+    FunctionPrinted,
+    MappingMoved,
+    MappingProblem,
+    MappingRemoved,
+    MessagesDeleted,
+    ReadOutcome,
+    RecordsDropped,
+    Reloaded,
+    ShardMoved,
+    ShardStands,
+    SourceRead,
+    State,
+    Stopping,
+)
+from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
+from poller.service.families import FAMILIES
+from poller.service.metrics import Metrics
+
+CONTRACT = {
+    ("poller_iterator_age_seconds", "gauge", ("mapping", "shard")),
+    ("poller_invocation_iterator_age_seconds", "histogram", ("mapping",)),
+    ("poller_behind_latest_seconds", "gauge", ("mapping", "shard")),
+    ("poller_records_polled_total", "counter", ("mapping",)),
+    ("poller_records_filtered_total", "counter", ("mapping",)),
+    ("poller_records_invoked_total", "counter", ("mapping",)),
+    ("poller_records_failed_total", "counter", ("mapping",)),
+    ("poller_records_dropped_total", "counter", ("mapping", "condition")),
+    ("poller_records_on_failure_delivered_total", "counter", ("mapping",)),
+    ("poller_messages_deleted_total", "counter", ("mapping",)),
+    ("poller_invocations_total", "counter", ("mapping", "outcome")),
+    ("poller_invocation_duration_seconds", "histogram", ("mapping",)),
+    ("poller_invocations_in_flight", "gauge", ("mapping",)),
+    ("poller_batch_records", "histogram", ("mapping",)),
+    ("poller_polls_total", "counter", ("mapping", "outcome")),
+    ("poller_poll_duration_seconds", "histogram", ("mapping",)),
+    ("poller_checkpoints_total", "counter", ("mapping", "outcome")),
+    ("poller_shards", "gauge", ("mapping", "state")),
+    ("poller_mapping_state", "gauge", ("mapping", "state")),
+    ("poller_config_last_reload_successful", "gauge", ()),
+    ("poller_config_last_reload_success_timestamp_seconds", "gauge", ()),
+    ("poller_build_info", "gauge", ("version",)),
+}
+
+OUTCOMES = ("success", "partial", "function_error", "timeout", "throttled", "service_error")
+
+
+@dataclass
+class Time:
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Scraped:
+    """Metrics, and the reading of them."""
+
+    def __init__(self) -> None:
+        self.time = Time()
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(self.registry, self.time)
+
+    def observe(self, *facts: Fact) -> None:
+        for fact in facts:
+            self.metrics.observe(fact)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, labels)
+
+    def series(self, name: str = "poller_") -> set[tuple[str, tuple[tuple[str, str], ...]]]:
+        return {
+            (sample.name, tuple(sorted(sample.labels.items())))
+            for family in self.registry.collect()
+            for sample in family.samples
+            if sample.name.startswith(name)
+        }
+
+    def age(self, shard: str = "s1") -> float | None:
+        return self.value("poller_iterator_age_seconds", mapping="m", shard=shard)
+
+
+@pytest.fixture
+def scraped() -> Scraped:
+    return Scraped()
+
+
+def enabled(mapping: str = "m", state: State = "Enabled") -> MappingMoved:
+    return MappingMoved(mapping=mapping, state=state, reason="User action")
+
+
+def owned(shard: str = "s1", mapping: str = "m") -> ShardMoved:
+    return ShardMoved(mapping=mapping, shard=shard, to="owned")
+
+
+def read(
+    records: int = 0, behind: float | None = None, outcome: ReadOutcome | None = None, shard: str = "s1"
+) -> SourceRead:
+    told: ReadOutcome = outcome or ("records" if records else "empty")
+    return SourceRead(mapping="m", shard=shard, outcome=told, records=records, seconds=0.02, behind=behind)
+
+
+def stands(oldest: float | None, *, behind: float = 0.0, shard: str = "s1", held: int = 1) -> ShardStands:
+    return ShardStands(
+        mapping="m",
+        shard=shard,
+        checkpoint="49",
+        oldest=oldest,
+        behind=behind,
+        held=0 if oldest is None else held,
+        attempt=0,
+    )
+
+
+def sent(records: int = 10, age: float = 0.4, shard: str = "s1") -> BatchSent:
+    return BatchSent(mapping="m", shard=shard, records=records, age=age)
+
+
+def invoked(outcome: Outcome, records: int = 10, shard: str = "s1") -> BatchInvoked:
+    return BatchInvoked(
+        mapping="m", shard=shard, records=records, outcome=outcome, seconds=0.3, request_id="r", attempt=1
+    )
+
+
+def test_table_of_metrics_is_the_contract_with_users():
+    assert {(family.name, family.kind, family.labels) for family in FAMILIES} == CONTRACT
+    assert len(FAMILIES) == len(CONTRACT)
+
+
+def test_scrape_shows_the_names_types_and_labels_of_the_table_and_no_others(scraped: Scraped):
+    scraped.observe(enabled(), owned(), read(1, behind=2.0), sent(), invoked(Replied()))
+    text = generate_latest(scraped.registry).decode()
+    seen = set()
+    for family in text_string_to_metric_families(text):
+        if not family.name.startswith("poller_"):
+            continue
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        seen.add((name, family.type, frozenset(labels)))
+    assert seen == {(name, kind, frozenset(labels)) for name, kind, labels in CONTRACT}
+    assert "_created" not in text
+
+
+def test_process_and_platform_metrics_are_exported_too(scraped: Scraped):
+    assert scraped.series("process_cpu_seconds_total")
+    assert scraped.series("process_resident_memory_bytes")
+    assert scraped.series("python_info")
+    assert scraped.series("python_gc_collections_total")
+
+
+def test_build_info_names_the_version(scraped: Scraped):
+    assert scraped.value("poller_build_info", version=__version__) == 1
+
+
+def test_closed_label_sets_exist_at_zero_from_the_first_state_on(scraped: Scraped):
+    scraped.observe(enabled(state="Creating"))
+    for outcome in OUTCOMES:
+        assert scraped.value("poller_invocations_total", mapping="m", outcome=outcome) == 0
+    for condition in ("RetryAttemptsExhausted", "RecordAgeExceeded", "Expired", "Trimmed"):
+        assert scraped.value("poller_records_dropped_total", mapping="m", condition=condition) == 0
+    for outcome in ("records", "empty", "throttled", "error"):
+        assert scraped.value("poller_polls_total", mapping="m", outcome=outcome) == 0
+    for outcome in ("written", "superseded", "error"):
+        assert scraped.value("poller_checkpoints_total", mapping="m", outcome=outcome) == 0
+    for state in ("owned", "blocked_on_parent", "ended"):
+        assert scraped.value("poller_shards", mapping="m", state=state) == 0
+    for name in ("polled", "filtered", "invoked", "failed", "on_failure_delivered"):
+        assert scraped.value(f"poller_records_{name}_total", mapping="m") == 0
+    assert scraped.value("poller_messages_deleted_total", mapping="m") == 0
+    assert scraped.value("poller_invocations_in_flight", mapping="m") == 0
+    assert scraped.value("poller_batch_records_count", mapping="m") == 0
+
+
+def test_present_state_is_one_and_the_others_are_zero(scraped: Scraped):
+    scraped.observe(enabled(state="Creating"), enabled(state="Enabled"))
+    states = {
+        state: scraped.value("poller_mapping_state", mapping="m", state=state)
+        for state in ("Creating", "Enabling", "Enabled", "Disabling", "Disabled", "Updating", "Deleting")
+    }
+    assert states == {state: float(state == "Enabled") for state in states}
+
+
+def test_age_is_that_of_the_oldest_record_held_and_grows_while_it_is_held(scraped: Scraped):
+    scraped.observe(enabled(), owned(), read(5), stands(oldest=990.0))
+    assert scraped.age() == 10.0
+    scraped.time.now += 3600
+    assert scraped.age() == 3610.0
+
+
+def test_age_is_zero_when_caught_up_whatever_time_passes(scraped: Scraped):
+    scraped.observe(enabled(), owned(), read(0, behind=0.0), stands(oldest=None))
+    scraped.time.now += 3600
+    assert scraped.age() == 0.0
+
+
+def test_age_of_a_shard_that_lags_with_nothing_held_counts_from_its_last_read(scraped: Scraped):
+    scraped.observe(enabled(), owned(), read(0, behind=50.0))
+    scraped.time.now += 5
+    scraped.observe(stands(oldest=None, behind=50.0))
+    scraped.time.now += 2
+    assert scraped.age() == 57.0
+
+
+def test_age_is_never_negative_though_clocks_differ(scraped: Scraped):
+    scraped.observe(enabled(), owned(), read(1), stands(oldest=1003.0))
+    assert scraped.age() == 0.0
+    scraped.observe(read(0, behind=4.0), stands(oldest=None, behind=4.0))
+    scraped.time.now -= 60
+    assert scraped.age() == 4.0
+
+
+def test_age_is_not_told_before_the_source_has_answered(scraped: Scraped):
+    scraped.observe(enabled(), owned(), stands(oldest=None), read(outcome="error"))
+    assert scraped.age() is None
+    scraped.observe(read(0))
+    assert scraped.age() == 0.0
+
+
+def test_behind_latest_is_told_only_where_the_source_tells_it(scraped: Scraped):
+    scraped.observe(enabled(), owned("s1"), owned("s2"), read(1, behind=7.5, shard="s1"), read(1, shard="s2"))
+    scraped.observe(stands(oldest=None, behind=3.0, shard="s2"))
+    assert scraped.value("poller_behind_latest_seconds", mapping="m", shard="s1") == 7.5
+    assert scraped.value("poller_behind_latest_seconds", mapping="m", shard="s2") is None
+
+
+@pytest.mark.parametrize("to", ["ended", "released"])
+def test_series_of_a_shard_disappear_when_it_is_let_go_and_stay_away(scraped: Scraped, to: str):
+    scraped.observe(enabled(), owned(), read(1, behind=3.0), stands(oldest=990.0), sent())
+    assert {name for name, labels in scraped.series() if ("shard", "s1") in labels} == {
+        "poller_iterator_age_seconds",
+        "poller_behind_latest_seconds",
+    }
+    scraped.observe(ShardMoved(mapping="m", shard="s1", to="ended" if to == "ended" else "released"))
+    scraped.observe(read(1, behind=3.0), stands(oldest=990.0), sent())
+    assert not {name for name, labels in scraped.series() if ("shard", "s1") in labels}
+    assert scraped.value("poller_invocations_in_flight", mapping="m") == 0
+    scraped.observe(owned(), read(0, behind=0.0))
+    assert scraped.age() == 0.0
+
+
+def test_shards_are_counted_by_the_state_they_moved_to_last(scraped: Scraped):
+    scraped.observe(enabled(), owned("a"), owned("b"), owned("d"))
+    scraped.observe(
+        ShardMoved(mapping="m", shard="c", to="blocked_on_parent"),
+        ShardMoved(mapping="m", shard="a", to="ended"),
+        ShardMoved(mapping="m", shard="d", to="released"),
+    )
+    counted = {
+        state: scraped.value("poller_shards", mapping="m", state=state)
+        for state in ("owned", "blocked_on_parent", "ended")
+    }
+    assert counted == {"owned": 1, "blocked_on_parent": 1, "ended": 1}
+
+
+def test_all_series_of_a_removed_mapping_disappear_and_its_last_words_do_not_bring_them_back(scraped: Scraped):
+    scraped.observe(enabled("m"), owned(), read(3, behind=1.0), sent(), invoked(Replied()))
+    scraped.observe(enabled("other"))
+    scraped.observe(MappingRemoved(mapping="m"))
+    scraped.observe(sent(), invoked(Replied()), read(3), stands(oldest=1.0))
+    mappings = {dict(labels).get("mapping") for _, labels in scraped.series()}
+    assert mappings == {None, "other"}
+
+
+def test_a_mapping_that_comes_back_counts_from_zero(scraped: Scraped):
+    scraped.observe(enabled(), read(3), MappingRemoved(mapping="m"), enabled(), read(2))
+    assert scraped.value("poller_records_polled_total", mapping="m") == 2
+
+
+def test_reads_are_counted_by_outcome_with_their_records_and_durations(scraped: Scraped):
+    scraped.observe(enabled(), read(7), read(5), read(0), read(outcome="throttled"), read(outcome="error"))
+    assert scraped.value("poller_records_polled_total", mapping="m") == 12
+    counted = {
+        outcome: scraped.value("poller_polls_total", mapping="m", outcome=outcome)
+        for outcome in ("records", "empty", "throttled", "error")
+    }
+    assert counted == {"records": 2, "empty": 1, "throttled": 1, "error": 1}
+    assert scraped.value("poller_poll_duration_seconds_count", mapping="m") == 5
+    assert scraped.value("poller_poll_duration_seconds_sum", mapping="m") == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "counted_as", "failed", "ran"),
+    [
+        pytest.param(Replied(), "success", 0, 1, id="a reply is a success"),
+        pytest.param(Failed(reason="Boom"), "function_error", 10, 1, id="an error of the function fails its records"),
+        pytest.param(Failed(reason="slow", timeout=True), "timeout", 10, 1, id="a timeout fails its records"),
+        pytest.param(Refused(reason="busy"), "throttled", 10, 0, id="a throttled call fails its records and never ran"),
+        pytest.param(Unavailable(reason="down"), "service_error", 10, 0, id="an unreachable function never ran"),
+    ],
+)
+def test_invocations_are_counted_by_outcome(scraped: Scraped, outcome: Outcome, counted_as: str, failed: int, ran: int):
+    scraped.observe(enabled(), owned(), sent(), invoked(outcome))
+    counted = {value: scraped.value("poller_invocations_total", mapping="m", outcome=value) for value in OUTCOMES}
+    assert counted == {value: float(value == counted_as) for value in OUTCOMES}
+    assert scraped.value("poller_records_invoked_total", mapping="m") == 10
+    assert scraped.value("poller_records_failed_total", mapping="m") == failed
+    assert scraped.value("poller_invocation_duration_seconds_count", mapping="m") == ran
+
+
+def test_batches_under_way_are_counted_until_they_end(scraped: Scraped):
+    scraped.observe(enabled(), owned(), sent(), sent())
+    assert scraped.value("poller_invocations_in_flight", mapping="m") == 2
+    scraped.observe(invoked(Replied()), invoked(Failed(reason="x")))
+    assert scraped.value("poller_invocations_in_flight", mapping="m") == 0
+
+
+def test_every_sending_is_a_sample_of_iterator_age_and_batch_size_retries_included(scraped: Scraped):
+    scraped.observe(enabled(), owned(), sent(100, age=0.4), sent(100, age=90.0), sent(3, age=-1.0))
+    assert scraped.value("poller_batch_records_count", mapping="m") == 3
+    assert scraped.value("poller_batch_records_sum", mapping="m") == 203
+    assert scraped.value("poller_batch_records_bucket", mapping="m", le="100.0") == 3
+    assert scraped.value("poller_batch_records_bucket", mapping="m", le="50.0") == 1
+    assert scraped.value("poller_invocation_iterator_age_seconds_sum", mapping="m") == pytest.approx(90.4)
+    assert scraped.value("poller_invocation_iterator_age_seconds_bucket", mapping="m", le="300.0") == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "smallest", "largest"),
+    [
+        ("poller_invocation_iterator_age_seconds", 0.1, 7 * 86400),
+        ("poller_invocation_duration_seconds", 0.005, 900),
+        ("poller_batch_records", 1, 10000),
+        ("poller_poll_duration_seconds", 0.005, 30),
+    ],
+)
+def test_buckets_span_what_is_measured(name: str, smallest: float, largest: float):
+    (buckets,) = [family.buckets for family in FAMILIES if family.name == name]
+    assert buckets[0] == smallest
+    assert buckets[-1] == largest
+    assert list(buckets) == sorted(set(buckets))
+
+
+def test_dropped_records_deleted_messages_and_checkpoints_are_counted(scraped: Scraped):
+    scraped.observe(
+        enabled(),
+        RecordsDropped(mapping="m", shard="s1", condition="Expired", records=4, first="1", last="9"),
+        RecordsDropped(mapping="m", shard="s1", condition="Trimmed", records=0, first="1", last="9"),
+        MessagesDeleted(mapping="m", deleted=9, failed=1, reason="InternalError"),
+        CheckpointWritten(mapping="m", shard="s1", outcome="superseded", position="9"),
+    )
+    assert scraped.value("poller_records_dropped_total", mapping="m", condition="Expired") == 4
+    assert scraped.value("poller_records_dropped_total", mapping="m", condition="Trimmed") == 0
+    assert scraped.value("poller_messages_deleted_total", mapping="m") == 9
+    assert scraped.value("poller_checkpoints_total", mapping="m", outcome="superseded") == 1
+
+
+def test_a_failed_reload_keeps_the_moment_of_the_last_good_one(scraped: Scraped):
+    def reload() -> tuple[float | None, float | None]:
+        return (
+            scraped.value("poller_config_last_reload_successful"),
+            scraped.value("poller_config_last_reload_success_timestamp_seconds"),
+        )
+
+    assert reload() == (0, 0)
+    scraped.observe(Reloaded(successful=True, at=1700.0))
+    assert reload() == (1, 1700)
+    scraped.observe(Reloaded(successful=False, at=1800.0, reason="line 3"))
+    assert reload() == (0, 1700)
+
+
+def test_facts_of_no_mapping_and_problems_leave_no_series_behind(scraped: Scraped):
+    before = scraped.series()
+    scraped.observe(FunctionPrinted(function="f", request_id="", line="hi"), Stopping(reason="SIGTERM", grace=30.0))
+    assert scraped.series() == before
+    scraped.observe(enabled(), MappingProblem(mapping="m", reason="no such stream", retry_in=30.0))
+    assert scraped.value("poller_mapping_state", mapping="m", state="Enabled") == 1
+
+
+def test_labels_of_any_spelling_survive_the_text_format(scraped: Scraped):
+    name = 'a"b\\c\nd é'
+    scraped.observe(MappingMoved(mapping=name, state="Enabled", reason=""))
+    text = generate_latest(scraped.registry).decode()
+    mappings = {
+        sample.labels.get("mapping") for family in text_string_to_metric_families(text) for sample in family.samples
+    }
+    assert mappings == {None, name}
+    assert not re.search(r"^d é", text, re.MULTILINE)
