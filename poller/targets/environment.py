@@ -40,8 +40,9 @@ _CHUNK = 65_536
 class Environment:
     """Runs a command once; invoked one event at a time."""
 
-    def __init__(self, command: Command, observe: Observe) -> None:
+    def __init__(self, command: Command, observe: Observe, *, init_limit: float = INIT_LIMIT) -> None:
         self._command = command
+        self._init_limit = init_limit
         self._observe = observe
         self._api = RuntimeApi(command.arn)
         self._tail = Tail()
@@ -53,7 +54,8 @@ class Environment:
     @property
     def usable(self) -> bool:
         """Whether it may be given another event."""
-        return not (self._killed or self._api.broken or self._stop.is_set() or self._ended.is_set())
+        exited = self._process is not None and self._process.returncode is not None
+        return not (exited or self._api.broken or self._stop.is_set() or self._ended.is_set())
 
     async def invoke(self, event: bytes, request_id: str, timeout: float) -> Outcome | None:
         """Hand over an event and wait for its outcome; None when the environment had died before it took the event.
@@ -64,7 +66,7 @@ class Environment:
         self._tail.clear()
         self._api.offer(invocation)
         try:
-            starting = timeout if self._api.initialized else max(timeout, INIT_LIMIT)
+            starting = timeout if self._api.initialized else max(timeout, self._init_limit)
             with anyio.move_on_after(starting):
                 await invocation.taken.wait()
             if not invocation.taken.is_set():

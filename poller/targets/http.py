@@ -144,8 +144,10 @@ class _Http:
         with anyio.move_on_after(settings.timeout):
             try:
                 return await self._post(event, request_id)
-            except (aiohttp.InvalidURL, ValueError) as error:  # a URL or a header that cannot be sent
-                return self._unavailable(f"cannot be asked: {error}", lasting=True)
+            except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):  # it is not repeated: it may hold secrets
+                return self._unavailable("its url is not one of HTTP (http://HOST[:PORT]/PATH)", lasting=True)
+            except ValueError as error:
+                return self._unavailable(f"its headers cannot be sent: {error}", lasting=True)
             except aiohttp.ClientResponseError as error:
                 return self._unavailable(f"the answer is not HTTP: {error.message or error}")
             except (aiohttp.ClientError, OSError) as error:

@@ -54,7 +54,9 @@ def streaming() -> None:
 
 
 def impatient() -> None:
-    """Hang up on the first request for an invocation, then ask again."""
+    """Serve one event, hang up on the next request for one, then ask again."""
+    request_id, event = take()
+    respond(request_id, event)
     connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
     connection.request("GET", PATH + "/invocation/next")
     time.sleep(0.3)

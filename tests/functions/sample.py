@@ -69,7 +69,7 @@ def die_later(event, context):
 def breed(event, context):
     """Start a process of our own that outlives the invocation."""
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    Path(event["file"]).write_text(json.dumps({"pid": os.getpid(), "child": child.pid}))
+    Path(event["file"]).write_text(json.dumps({"pid": os.getpid(), "child": child.pid, "variables": list(os.environ)}))
     time.sleep(event["seconds"])
     return {"pid": os.getpid(), "child": child.pid}
 
@@ -85,3 +85,14 @@ def overlap(event, context):
     start = time.monotonic()
     time.sleep(event["seconds"])
     return {"start": start, "end": time.monotonic(), "pid": os.getpid()}
+
+
+def recurse(event, context):
+    """Fail with a stack of a thousand frames, and a message of 100 000 characters."""
+
+    def down(depth: int) -> None:
+        if depth == 0:
+            raise RuntimeError("x" * 100_000)
+        down(depth - 1)
+
+    down(900)
