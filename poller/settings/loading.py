@@ -75,7 +75,8 @@ def _named(section: Tree | None, report: Report) -> dict[str, Tree]:
     """The entries of `functions` or `mappings`."""
     if section is None or isinstance(section.value, dict) or is_broken(section):
         return section.entries() if section else {}
-    text = f"is {shown(plain(section))}, allowed: a block of names, each with its own block of keys"
+    given = "has no value" if section.value is None else f"is {shown(plain(section))}"
+    text = f"{given}, allowed: a block of names, each with its own block of keys"
     report(Mistake(place=section.place, text=text))
     return {}
 

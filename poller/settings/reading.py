@@ -34,6 +34,8 @@ def parse(text: str, *, file: str, environ: Mapping[str, str], report: Report) -
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = ", ".join(part for part in (error.context, error.problem) if part)
+        if "flow" in what and "${" in "".join(text.splitlines()[mark.line : mark.line + 1] if mark else ()):
+            what += ' (within { } and [ ], write "${NAME}" in quotes)'
         report(Mistake(place=Place(file=file, line=mark.line + 1 if mark else 1), text=f"is not YAML: {what}"))
         return None
     except RecursionError:

@@ -15,7 +15,7 @@ _NEEDED = {"event_source_arn": "EventSourceArn", "function_name": "FunctionName"
 
 def schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of one configuration file."""
-    document: dict[str, Any] = _without_null(FileShape.model_json_schema())
+    document: dict[str, Any] = _tidy(FileShape.model_json_schema())
     parts = document["$defs"]
     for shape in _aws_shapes(MappingShape):
         parts[shape.__name__]["properties"] |= _terraform_spellings(shape)
@@ -30,7 +30,7 @@ def schema() -> dict[str, Any]:
         "type": "string",
         "pattern": r"\$\{[A-Za-z_]",
     }
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | document
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Configuration of poller"} | document
 
 
 def _aws_shapes(shape: type[Shape]) -> Iterator[type[Shape]]:
@@ -55,12 +55,14 @@ def _terraform_spellings(shape: type[Shape]) -> dict[str, Any]:
     return found
 
 
-def _without_null(part: Any) -> Any:
-    """A key may be left out, but null is no value for it."""
+def _tidy(part: Any) -> Any:
+    """Without null: a key may be left out, but null is no value for it. Without titles that repeat the key."""
     match part:
         case dict():
             kept = {
-                key: _without_null(value) for key, value in part.items() if not (key == "default" and value is None)
+                key: _tidy(value)
+                for key, value in part.items()
+                if not (key == "default" and value is None) and not (key == "title" and isinstance(value, str))
             }
             choices = [choice for choice in kept.get("anyOf", ()) if choice != {"type": "null"}]
             if "anyOf" in kept and len(choices) == 1:
@@ -68,7 +70,7 @@ def _without_null(part: Any) -> Any:
                 return choices[0] | kept
             return kept | ({"anyOf": choices} if choices else {})
         case list():
-            return [_without_null(item) for item in part]
+            return [_tidy(item) for item in part]
         case _:
             return part
 
@@ -82,7 +84,7 @@ def _with_substitution(part: Any) -> Any:
     """Let `${NAME}` stand wherever something else than free text is asked for."""
     match part:
         case {"type": "integer" | "number" | "boolean" | "string"} if _is_narrow(part):
-            about = {key: part[key] for key in ("title", "description", "default") if key in part}
+            about = {key: part[key] for key in ("description", "default") if key in part}
             rule = {key: value for key, value in part.items() if key not in about}
             return about | {"anyOf": [rule, _FROM_ENVIRONMENT]}
         case dict():

@@ -52,7 +52,7 @@ class AwsSection(Shape):
     """Profile of the AWS configuration to take credentials from."""
     endpoint_url: Url | None = None
     """Address of every service, for emulators and private endpoints."""
-    endpoints: EndpointsShape = EndpointsShape()
+    endpoints: EndpointsShape = Field(default_factory=EndpointsShape)
     """Addresses of single services; they win over endpoint_url."""
     client: Literal["botocore", "fast"] = "botocore"
     """How the hot calls travel."""
@@ -133,13 +133,13 @@ FUNCTION_KINDS: Mapping[str, type[HttpShape | LocalShape | LambdaShape]] = {
 class FileShape(Shape):
     """The configuration of poller."""
 
-    model_config = ConfigDict(title="Configuration of poller", json_schema_extra={"required": ["mappings"]})
+    model_config = ConfigDict(json_schema_extra={"required": ["mappings"]})
 
-    aws: AwsSection = AwsSection()
+    aws: AwsSection = Field(default_factory=AwsSection)
     """How AWS is reached."""
     store: str | None = None
     """Where positions are kept: memory://, sqlite:///ABSOLUTE/PATH or sqlite://./RELATIVE/PATH. Streams need it."""
-    server: ServerShape = ServerShape()
+    server: ServerShape = Field(default_factory=ServerShape)
     """Where metrics, health and the status page are served."""
     shutdown_grace: float = Field(default=30.0, ge=0, le=3600)
     """Seconds given to work in flight after SIGTERM."""

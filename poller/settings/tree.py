@@ -125,7 +125,8 @@ def path_text(path: Path) -> str:
 
 def quoted(text: str) -> str:
     """A text as a mistake repeats it: on one line, cut where it is long."""
-    return json.dumps(text if len(text) <= _SHOWN else text[:_SHOWN] + "...", ensure_ascii=False)
+    cut = json.dumps(text if len(text) <= _SHOWN else text[:_SHOWN] + "...", ensure_ascii=False)
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in cut)
 
 
 def shown(value: Any) -> str:
