@@ -17,6 +17,7 @@ from poller.model.facts import (
     MappingProblem,
     MappingRemoved,
     MessagesDeleted,
+    MessagesReleased,
     RecordsDropped,
     Reloaded,
     ShardMoved,
@@ -85,6 +86,8 @@ class LogFacts:
                 self._invoked(fact)
             case MessagesDeleted():
                 self._deleted(fact)
+            case MessagesReleased():
+                self._released(fact)
             case CheckpointWritten():
                 self._checkpoint(fact)
             case RecordsDropped():
@@ -134,6 +137,14 @@ class LogFacts:
         else:
             self._solved("messages are deleted again", where)
             self._say(logging.DEBUG, "messages deleted", where, **said)
+
+    def _released(self, fact: MessagesReleased) -> None:
+        where = _Where(fact.mapping, "", "release")
+        if fact.failed:
+            message = "unsent messages could not be given back, they return when their visibility ends"
+            self._problem(logging.WARNING, message, where, reason=fact.reason, failed=fact.failed)
+        else:
+            self._say(logging.INFO, "unsent messages given back", where, released=fact.released)
 
     def _checkpoint(self, fact: CheckpointWritten) -> None:
         where = _Where(fact.mapping, fact.shard, "checkpoint")
@@ -210,7 +221,7 @@ class _Where(NamedTuple):
     mapping: str
     shard: str
     """"" for the mapping as a whole."""
-    doing: Literal["read", "invoke", "checkpoint", "delete", "mapping", ""] = ""
+    doing: Literal["read", "invoke", "checkpoint", "delete", "release", "mapping", ""] = ""
 
 
 @dataclass(slots=True, kw_only=True)
