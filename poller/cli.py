@@ -8,14 +8,12 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
 from poller import __version__
-from poller.model.errors import SettingsError
+from poller.model.errors import SettingsError, causes
 
-T = TypeVar("T")
 _UNUSABLE = 2
 _config = click.argument("config", type=click.Path(path_type=Path))
 
@@ -49,8 +47,11 @@ def run(config: Path, log_level: str, log_format: str | None) -> None:
 @click.option("--connect", is_flag=True, help="Also ask each source and function whether it exists and may be used.")
 def check(config: Path, *, connect: bool) -> None:
     """Read and validate CONFIG; print every mistake as FILE:LINE: path.to.key: what is wrong, what is allowed."""
+    from poller.service import logs
     from poller.service.check import connect as ask
     from poller.settings import load
+
+    logs.configure("error", "console", sys.stderr)
 
     async def checked() -> int:
         settings = load(config, os.environ, now=time.time())
@@ -98,14 +99,6 @@ def _or_refuse(work: Callable[[], Awaitable[int]]) -> int:
     try:
         return run_on_loop(work)
     except* SettingsError as group:
-        for error in _leaves(group):
+        for error in causes(group):
             click.echo(str(error), err=True)
-        return_code = _UNUSABLE
-    return return_code
-
-
-def _leaves(group: BaseExceptionGroup[SettingsError]) -> list[SettingsError]:
-    found: list[SettingsError] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
+    return _UNUSABLE

@@ -59,3 +59,15 @@ class Trimmed(PollerError):
 
 class Superseded(PollerError):
     """Another owner has written this row since we read it."""
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """What went wrong: the error itself, or the single errors of a task group's group of groups."""
+    if isinstance(error, BaseExceptionGroup):
+        return [cause for each in error.exceptions for cause in causes(each)]
+    return [error]
+
+
+def told(error: BaseException) -> str:
+    """Each cause once, on one line for people."""
+    return "; ".join(dict.fromkeys(str(cause) or type(cause).__name__ for cause in causes(error)))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 
 import anyio
 
-from poller.aws.session import Aws, open_aws
-from poller.model.errors import PollerError
+from poller.aws.session import open_aws
+from poller.model.errors import PollerError, told
 from poller.model.facts import Fact
-from poller.settings import MappingSettings, Settings
+from poller.model.ports import Source, Target
+from poller.settings import Settings
 
 _PATIENCE = 30.0
 """Seconds that one answer may take."""
@@ -20,36 +22,24 @@ async def connect(settings: Settings) -> AsyncIterator[str]:
     """Ask all mappings' sources and functions, one line for each that cannot be used."""
     async with open_aws(settings.aws) as aws:
         for mapping in settings.mappings:
-            for key, error in [
-                ("EventSourceArn", await _ask_source(mapping, aws)),
-                ("FunctionName", await _ask_function(mapping, aws)),
-            ]:
-                if error:
+            source, target = mapping.source.open(aws, time.time), mapping.target.open(aws, _ignore)
+            for key, asked in (("EventSourceArn", source), ("FunctionName", target)):
+                if error := await _ask(asked):
                     yield f"mappings.{mapping.name}.{key}: {error}"
 
 
-async def _ask_source(mapping: MappingSettings, aws: Aws) -> str:
+async def _ask(opening: AbstractAsyncContextManager[Source | Target]) -> str:
+    """Why it cannot be used, one line; "" when it can."""
+    found: list[str] = []
     try:
         with anyio.fail_after(_PATIENCE):
-            async with mapping.source.open(aws, time.time) as source:
-                await source.check()
-    except (PollerError, TimeoutError) as error:
-        return _line(error)
-    return ""
-
-
-async def _ask_function(mapping: MappingSettings, aws: Aws) -> str:
-    try:
-        with anyio.fail_after(_PATIENCE):
-            async with mapping.target.open(aws, _ignore) as target:
-                await target.check()
-    except (PollerError, TimeoutError) as error:
-        return _line(error)
-    return ""
-
-
-def _line(error: PollerError | TimeoutError) -> str:
-    return str(error) if isinstance(error, PollerError) else f"no answer within {_PATIENCE:g} s"
+            async with opening as asked:
+                await asked.check()
+    except* PollerError as group:
+        found.append(told(group))
+    except* TimeoutError:
+        found.append(f"no answer within {_PATIENCE:g} s")
+    return "; ".join(found)
 
 
 def _ignore(fact: Fact) -> None:

@@ -62,6 +62,8 @@ def configure(level: str, format: Format, stream: TextIO) -> None:  # noqa: A002
     handler.setFormatter(JsonFormatter() if format == "json" else ConsoleFormatter())
     logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
     logging.getLogger("poller").setLevel(threshold)
+    for sdk in ("aiobotocore", "botocore"):  # what it logs with a traceback it also raises, and that we tell
+        logging.getLogger(sdk).setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=True)
 
 
@@ -86,12 +88,8 @@ class LogFacts:
                 self._invoked(fact)
             case MessagesDeleted():
                 self._deleted(fact)
-            case MessagesReleased():
-                self._released(fact)
-            case CheckpointWritten():
-                self._checkpoint(fact)
-            case RecordsDropped():
-                self._dropped(fact)
+            case MessagesReleased() | CheckpointWritten() | RecordsDropped():
+                self._moved_on(fact)
             case ShardMoved():
                 where = _Where(fact.mapping, fact.shard)
                 self._say(logging.INFO, _SHARD_MOVED[fact.to], where, position=fact.position)
@@ -137,6 +135,15 @@ class LogFacts:
         else:
             self._solved("messages are deleted again", where)
             self._say(logging.DEBUG, "messages deleted", where, **said)
+
+    def _moved_on(self, fact: MessagesReleased | CheckpointWritten | RecordsDropped) -> None:
+        match fact:
+            case MessagesReleased():
+                self._released(fact)
+            case CheckpointWritten():
+                self._checkpoint(fact)
+            case RecordsDropped():
+                self._dropped(fact)
 
     def _released(self, fact: MessagesReleased) -> None:
         where = _Where(fact.mapping, "", "release")

@@ -14,7 +14,7 @@ from poller.mapping.budget import Budget
 from poller.mapping.retry import backoff
 from poller.mapping.run import run_mapping
 from poller.mapping.tools import Tools
-from poller.model.errors import Denied, Transient
+from poller.model.errors import Denied, Transient, told
 from poller.model.facts import MappingMoved, MappingProblem, MappingRemoved, State
 from poller.model.ports import Clock, Observe, Store
 from poller.settings import MappingSettings
@@ -94,11 +94,11 @@ class Supervisor:
                 await self._run_once(mapping, stop)
             except* (Transient, Denied) as group:
                 failures += 1
-                await self._problem(mapping, "; ".join(_reasons(group)), failures, stop)
+                await self._problem(mapping, told(group), failures, stop)
             except* Exception as group:  # noqa: BLE001 a fault of ours must not disturb the other mappings
                 failures += 1
                 _log.error("mapping failed by a fault of poller", exc_info=group, extra={"mapping": mapping.name})
-                await self._problem(mapping, f"internal fault: {'; '.join(_reasons(group))}", failures, stop)
+                await self._problem(mapping, f"internal fault: {told(group)}", failures, stop)
         self._moved(mapping, "Disabling")
 
     async def _run_once(self, mapping: MappingSettings, stop: anyio.Event) -> None:
@@ -134,14 +134,3 @@ class Supervisor:
     def _moved(self, mapping: MappingSettings, state: State) -> None:
         reason = "USER_INITIATED" if isinstance(mapping.source, SqsQueue) else "User action"
         self._house.observe(MappingMoved(mapping=mapping.name, state=state, reason=reason))
-
-
-def _reasons(group: BaseExceptionGroup[BaseException]) -> list[str]:
-    """Each failure once, in one line."""
-    found: dict[str, None] = {}
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            found |= dict.fromkeys(_reasons(error))
-        else:
-            found[str(error) or type(error).__name__] = None
-    return list(found)
