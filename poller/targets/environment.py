@@ -197,7 +197,7 @@ class Environment:
     def _signal(self, number: signal.Signals) -> None:
         """Send to the process's whole group, which is named after it."""
         if self._process is not None and not self._ended.is_set():
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):  # macOS refuses where all members have ended
                 os.killpg(self._process.pid, number)
 
     def _account(self, code: int, report: str) -> tuple[Outcome, Outcome]:
@@ -210,7 +210,7 @@ class Environment:
         if self._stop.is_set():
             stopped = Unavailable(reason=f'function "{name}" is being stopped')
             return stopped, stopped
-        how = f"signal: {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        how = f"signal: {(signal.strsignal(-code) or str(-code)).lower()}" if code < 0 else f"exit status {code}"
         ended = f"Runtime.ExitError: Runtime exited with error: {how}"
         early = f"{ended}, before it asked for an event: is the command a client of the Lambda Runtime API?"
         return Failed(reason=ended), Failed(reason=early)

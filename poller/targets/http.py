@@ -148,10 +148,8 @@ class _Http:
                 return self._unavailable("its url is not one of HTTP (http://HOST[:PORT]/PATH)", lasting=True)
             except ValueError as error:
                 return self._unavailable(f"its headers cannot be sent: {error}", lasting=True)
-            except aiohttp.ClientResponseError as error:
-                return self._unavailable(f"the answer is not HTTP: {error.message or error}")
             except (aiohttp.ClientError, OSError) as error:
-                return self._unavailable(str(error) or type(error).__name__)
+                return self._unavailable(_what_failed(error))
         return Failed(reason=f"Task timed out after {settings.timeout:.2f} seconds", timeout=True)
 
     async def check(self) -> None:
@@ -200,6 +198,21 @@ class _Http:
 
     def _unavailable(self, what: str, *, lasting: bool = False) -> Unavailable:
         return Unavailable(reason=one_line(f'function "{self._settings.name}": {what}'), lasting=lasting)
+
+
+def _what_failed(error: aiohttp.ClientError | OSError) -> str:
+    match error:
+        case aiohttp.ClientConnectorError():
+            cause = error.os_error
+            return f"cannot connect to {error.host}:{error.port}: {cause.strerror or cause}"
+        case aiohttp.ClientResponseError():
+            return f"the answer is not HTTP: {error.message}"
+        case aiohttp.ClientPayloadError():
+            return f"the answer broke off or cannot be decoded: {error}"
+        case aiohttp.ServerDisconnectedError():
+            return "the server hung up without an answer"
+        case _:
+            return str(error) or type(error).__name__
 
 
 async def _slices(event: bytes) -> AsyncIterator[bytes]:

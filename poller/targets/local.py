@@ -2,8 +2,8 @@
 
 Each environment is a process in a session and process group of its own with a Runtime API on a loopback port of its
 own. It is started when an invocation finds no free one, kept warm, and replaced after it crashed or ran out of time.
-It gets the environment variables that Lambda sets, our PATH and HOME, and what the configuration adds: nothing else of
-ours, no credential.
+It gets the environment variables that Lambda sets, our PATH, HOME and AWS_REGION, and what the configuration adds:
+nothing else of ours, no credential.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.abc
 
-from poller.model.outcome import Outcome
+from poller.model.outcome import Outcome, Unavailable
 from poller.model.ports import Observe
 from poller.targets.command import Command, command_of
 from poller.targets.environment import Environment
@@ -74,11 +74,14 @@ class _Local:
         self._turn = anyio.Semaphore(settings.concurrency)  # first come, first served
         self._idle: list[Environment] = []
         self._alive: set[Environment] = set()
+        self._stopped = False
 
     async def invoke(self, event: bytes, request_id: str) -> Outcome:
         """Wait for a free environment and invoke it."""
         async with self._turn:
             while True:
+                if self._stopped:
+                    return Unavailable(reason=f'function "{self._settings.name}" is being stopped')
                 environment = self._take()
                 outcome = await environment.invoke(event, request_id, self._settings.timeout)
                 if environment.usable:
@@ -94,7 +97,8 @@ class _Local:
         self._command.find()
 
     def stop(self) -> None:
-        """End every environment; the task group waits for them."""
+        """Start no more environments and end those there are; the task group waits for them."""
+        self._stopped = True
         for environment in self._alive:
             environment.stop()
 

@@ -103,7 +103,9 @@ class RuntimeApi:
             self._offered.settle(None if self.initialized else starting)
 
     async def _next(self, _request: web.Request) -> web.StreamResponse:
-        if self._running is not None or self.broken:
+        if self.broken:
+            return _refusal(403, "InvalidStateTransition", "the runtime has reported that it cannot start")
+        if self._running is not None:
             return _refusal(403, "InvalidStateTransition", "the last invocation has no response yet")
         self.initialized = True
         if self._offered is None:

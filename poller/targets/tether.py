@@ -33,6 +33,8 @@ def become(parent: int, report: int, executable: str, words: list[str]) -> None:
         signal.signal(ignored, signal.SIG_DFL)  # Python ignores them, and exec would pass that on
     try:
         os.execv(executable, words)  # noqa: S606  the command is the configuration's
+    except FileNotFoundError:  # the file was found before: what it needs to run is missing
+        os.write(report, b"the interpreter that its first line names does not exist")
     except OSError as error:
         os.write(report, (error.strerror or str(error)).encode())
 

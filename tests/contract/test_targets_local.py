@@ -214,7 +214,7 @@ async def test_function_that_runs_out_of_time_is_killed_with_all_that_it_started
 
 
 async def test_start_is_not_taken_from_the_function_s_time():
-    async with hosted(python("sample.echo"), timeout=0.02) as target:  # no interpreter starts in 20 ms
+    async with hosted(custom("slow_start"), timeout=0.5) as target:
         assert await call(target, a=1) == {"a": 1}
 
 
@@ -326,6 +326,33 @@ async def test_closing_under_an_invocation_answers_that_it_is_being_stopped():
     assert outcomes == [Unavailable(reason='function "sample" is being stopped')]
 
 
+async def test_invocations_that_wait_while_the_target_closes_start_nothing():
+    outcomes: list[Outcome] = []
+
+    async def one(target: Target) -> None:
+        outcomes.append(await target.invoke(b'{"seconds": 600}', "1"))
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks, hosted(python("sample.sleep")) as target:
+            for _ in range(3):
+                tasks.start_soon(one, target)
+            await anyio.sleep(0.2)
+    assert outcomes == [Unavailable(reason='function "sample" is being stopped')] * 3
+
+
+async def test_signal_that_ended_the_process_is_told():
+    async with hosted(python("sample.kill_itself")) as target:
+        for number, name in ((9, "killed"), (37, "real-time signal 3")):
+            outcome = await failure(target, signal=number)
+            assert outcome.reason == f"Runtime.ExitError: Runtime exited with error: signal: {name}"
+
+
+async def test_child_inherits_no_file_of_ours():
+    async with hosted(python("sample.files")) as target:
+        names = await call(target)
+    assert [name for name in names if not name.startswith("socket:")] == ["/dev/null", "pipe", "pipe"]
+
+
 async def test_cancelled_host_leaves_no_process():
     pids: list[int] = []
     with anyio.CancelScope() as scope:
@@ -396,9 +423,11 @@ async def test_streamed_response_is_refused_with_a_clear_line():
 
 
 async def test_event_is_not_given_to_a_runtime_that_hung_up():
-    async with hosted(custom("impatient")) as target:
+    facts: list[Fact] = []
+    async with hosted(custom("impatient"), facts) as target:
         assert await target.invoke(b"{}", "warm") == Replied(body=b"{}")
-        await anyio.sleep(0.45)  # it hung up at 0.3 and asks again at 0.6
+        await until(lambda: bool(printed(facts)))
+        assert printed(facts) == [("", "hung up")]
         assert await target.invoke(b'"after"', "1") == Replied(body=b'"after"')
 
 
@@ -430,6 +459,15 @@ async def test_file_that_the_system_cannot_execute_is_a_lasting_fault(tmp_path):
     async with hosted(("./program", "x"), directory=str(tmp_path)) as target:
         reason = f'function "sample": cannot execute ./program x in {tmp_path}: Exec format error'
         assert await target.invoke(b"{}", "1") == Unavailable(reason=reason, lasting=True)
+
+
+async def test_script_whose_interpreter_is_missing_is_a_lasting_fault(tmp_path):
+    file = tmp_path / "bootstrap"
+    file.write_text("#!/nowhere/at/all\n")
+    file.chmod(0o755)
+    async with hosted(("./bootstrap",), directory=str(tmp_path)) as target:
+        what = f"cannot execute ./bootstrap in {tmp_path}: the interpreter that its first line names does not exist"
+        assert await target.invoke(b"{}", "1") == Unavailable(reason=f'function "sample": {what}', lasting=True)
 
 
 async def test_variable_that_no_process_can_have_is_a_lasting_fault():

@@ -59,9 +59,15 @@ def impatient() -> None:
     respond(request_id, event)
     connection = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
     connection.request("GET", PATH + "/invocation/next")
-    time.sleep(0.3)
+    time.sleep(0.1)
     connection.close()
+    print("hung up")  # noqa: T201  the test waits for it
     time.sleep(0.3)
+    echo()
+
+
+def slow_start() -> None:
+    time.sleep(1)
     echo()
 
 
@@ -78,4 +84,4 @@ def mute() -> None:
 
 
 if __name__ == "__main__":
-    {f.__name__: f for f in (echo, refusals, streaming, impatient, bare_error, mute)}[sys.argv[1]]()
+    {f.__name__: f for f in (echo, refusals, streaming, impatient, bare_error, slow_start, mute)}[sys.argv[1]]()

@@ -96,3 +96,19 @@ def recurse(event, context):
         down(depth - 1)
 
     down(900)
+
+
+def kill_itself(event, context):
+    os.kill(os.getpid(), event["signal"])
+
+
+def files(event, context):
+    """What our open files are, in order."""
+    names = []
+    for number in sorted(Path("/proc/self/fd").iterdir(), key=lambda path: int(path.name)):
+        try:
+            target = str(number.readlink())
+        except FileNotFoundError:
+            continue  # the listing's own
+        names.append("pipe" if target.startswith("pipe:") else target)
+    return names
