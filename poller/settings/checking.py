@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
@@ -59,7 +60,7 @@ def _validated(shape: type[S], entries: Mapping[str, Tree], broken: frozenset[st
 
 
 def _mistakes(shape: type[Shape], tree: Tree, error: ValidationError, broken: frozenset[str]) -> Iterator[Mistake]:
-    schema = shape.model_json_schema()
+    schema = _schema(shape)
     for item in error.errors(include_url=False):
         path = tuple(key for key in item["loc"] if key != "[key]")
         if path[0] not in broken:
@@ -121,12 +122,17 @@ def _keys(shape: type[Shape]) -> str:
     return listed(shape.fields(), last="and")
 
 
+@cache
+def _schema(shape: type[Shape]) -> dict[str, Any]:
+    return shape.model_json_schema()
+
+
 def _fragment(schema: dict[str, Any], path: tuple[str | int, ...]) -> dict[str, Any]:
     """The part of a JSON Schema that speaks about what lies at `path`."""
     here = _resolved(schema, schema)
     for key in path:
         here = _resolved(_inner(here, key), schema)
-    return here
+    return here | ({"items": _resolved(here["items"], schema)} if "items" in here else {})
 
 
 def _inner(part: dict[str, Any], key: str | int) -> dict[str, Any]:
@@ -149,7 +155,7 @@ def _resolved(part: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 def _allowed(fragment: Mapping[str, Any]) -> str:
     """A phrase for what a JSON Schema allows."""
     if "enum" in fragment or "const" in fragment:
-        return listed(fragment.get("enum", [fragment.get("const")]))
+        return listed(map(str, fragment.get("enum", [fragment.get("const")])))
     if "anyOf" in fragment:
         return listed(_allowed(choice) for choice in fragment["anyOf"])
     match fragment.get("type"):
@@ -162,12 +168,15 @@ def _allowed(fragment: Mapping[str, Any]) -> str:
         case "string":
             return _allowed_text(fragment)
         case "array":
-            items = f"a list of {_allowed(fragment.get('items', {}))}"
-            return f"{items}, {_count(fragment, 'Items', '')}".removesuffix(", ")
+            return f"a list of {_allowed(fragment.get('items', {}))}, {_count(fragment, 'Items', ' entries')}".removesuffix(
+                ", "
+            )
         case "object" if "properties" in fragment:
             return f"a block with {listed(fragment['properties'], last='and')}"
         case "object":
             return "a block of names and values"
+        case None if "minimum" in fragment:
+            return _range(fragment)
         case _:
             return "something else"
 

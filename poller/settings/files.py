@@ -28,9 +28,9 @@ def read(path: Path, environ: Mapping[str, str], report: Report) -> Tree | None:
         report(Mistake(place=whole, text="is a folder without *.yaml, *.yml or *.json files, needed: at least one"))
         return None
     trees = [tree for file in files if (tree := _read_file(file, environ, report, may_be_empty=is_folder))]
-    if is_folder and trees:
-        return _merged(trees, whole, report)
-    return trees[0] if trees else None
+    if not is_folder:
+        return trees[0] if trees else None
+    return _merged(trees, whole, report)
 
 
 def _files_of(folder: Path) -> list[Path]:
@@ -98,9 +98,10 @@ def _merged(trees: list[Tree], whole: Place, report: Report) -> Tree:
 
 
 def _united(known: dict[str, Tree], more: dict[str, Tree], report: Report) -> dict[str, Tree]:
-    for name in known.keys() & more.keys():
-        _twice(more[name].place, known[name].place, report)
-    return more | known
+    for name, tree in more.items():
+        if name in known:
+            _twice(tree.place, known[name].place, report)
+    return known | {name: tree for name, tree in more.items() if name not in known}
 
 
 def _twice(second: Place, first: Place, report: Report) -> None:

@@ -39,7 +39,7 @@ def load(path: Path, environ: Mapping[str, str], *, now: float) -> Settings:
     settings = _settings(tree, now, mistakes.append) if tree is not None else None
     if mistakes or settings is None:
         mistakes.sort(key=lambda mistake: (mistake.place.file, mistake.place.line))
-        raise SettingsError("\n".join(dict.fromkeys(map(str, mistakes))) or f"{path}: is empty")
+        raise SettingsError("\n".join(dict.fromkeys(map(str, mistakes))))
     return settings
 
 

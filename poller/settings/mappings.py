@@ -92,9 +92,12 @@ def _check_fields(
         now=around.now,
     )
     wrong = list(broken_rules(case, broken))
-    reported = {field.partition(".")[0] for field, _ in wrong}
-    later = [(field, text) for field, text in refused(echoed(shape)) if field.partition(".")[0] not in reported]
-    found.extend(Mistake(place=block.tree.find(field.split(".")), text=text) for field, text in wrong + later)
+    found.extend(Mistake(place=block.tree.find(field.split(".")), text=text) for field, text in wrong)
+    reported = {mistake.place.path[len(block.tree.place.path) :][:1] for mistake in found}
+    for field, text in refused(echoed(shape)):
+        place = block.tree.find(field.split("."))
+        if place.path[len(block.tree.place.path) :][:1] not in reported:
+            found.append(Mistake(place=place, text=text))
     return source
 
 

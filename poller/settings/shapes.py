@@ -90,7 +90,7 @@ class LocalShape(Shape):
     """A command on this machine that speaks the Lambda Runtime API."""
 
     hints: ClassVar[Mapping[str, str]] = _SIGV4 | {"headers": _FOR_URL, "role_arn": _FOR_LAMBDA}
-    command: list[Annotated[str, Field(min_length=1)]] = Field(min_length=1)
+    command: list[str] = Field(min_length=1)
     """The program and its arguments, such as [python3, -m, awslambdaric, app.handler]."""
     directory: str | None = Field(default=None, min_length=1)
     """Where the command runs; a relative one starts at the folder of this file. Default: where poller runs."""
@@ -140,7 +140,7 @@ class FileShape(Shape):
     store: str | None = None
     """Where positions are kept: memory://, sqlite:///ABSOLUTE/PATH or sqlite://./RELATIVE/PATH. Streams need it."""
     server: ServerShape = Field(default_factory=ServerShape)
-    """Where metrics, health and the status page are served."""
+    """Metrics, health and the status page."""
     shutdown_grace: float = Field(default=30.0, ge=0, le=3600)
     """Seconds given to work in flight after SIGTERM."""
     memory: Annotated[

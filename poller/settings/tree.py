@@ -13,7 +13,7 @@ Key: TypeAlias = str | int
 Path: TypeAlias = tuple[Key, ...]
 
 _PLAIN_KEY = re.compile(r"[\w.$/-]+")
-_SHOWN = 60
+_SHOWN = 100
 """Characters of a value that a mistake repeats."""
 
 

@@ -1,0 +1,173 @@
+"""What is around the mappings: sections, functions, stores, and the mistakes in them."""
+
+from pathlib import Path
+
+import pytest
+
+from poller.aws.session import AwsSettings
+from poller.settings import ServerSettings
+from poller.stores import StoreSettings
+from poller.stores.memory import MemoryStore
+from poller.stores.sqlite import SqliteStore
+from poller.targets import TargetSettings
+from poller.targets.aws_lambda import LambdaFunction
+from poller.targets.http import HttpFunction
+from poller.targets.local import LocalFunction
+from tests.unit.settings_file import KINESIS, QUEUE, mapping, mistakes, settings
+
+_STORES = "memory://, sqlite:///ABSOLUTE/PATH or sqlite://./RELATIVE/PATH"
+_SIZES = "bytes or a size such as 256MiB (KiB, MiB, GiB, KB, MB, GB), at least 32MiB"
+
+# (id, the first line of the file, the mistake behind "poller.yaml:1: ")
+WRONG = [
+    ("unknown section", "sever: {}", "sever: is not a known key, did you mean server?"),
+    ("far from every section", "x: 1", "x: is not a known key, allowed: aws, store, server, shutdown_grace, memory, poll_interval, functions and mappings"),
+    ("section that is no block", "server: 9464", "server: 9464 is a number, allowed: a block with host and port"),
+    ("port as text", 'server: {port: "80"}', 'server.port: "80" is text, allowed: a whole number, 0 to 65535'),
+    ("port out of range", "server: {port: 65536}", "server.port: 65536 is out of range, allowed: 0 to 65535"),
+    ("token", "server: {token: secret}", "server.token: is not supported yet, leave it out"),
+    ("host as a number", "server: {host: 1}", 'server.host: 1 is a number, allowed: text, not empty (put it in quotes: "...")'),
+    ("negative grace", "shutdown_grace: -1", "shutdown_grace: -1 is out of range, allowed: 0 to 3600"),
+    ("grace as a date", "shutdown_grace: 2026-01-01", "shutdown_grace: 2026-01-01 is a date, allowed: a number, 0 to 3600"),
+    ("poll interval of zero", "poll_interval: 0", "poll_interval: 0 is out of range, allowed: 0.05 to 3600"),
+    ("little memory", "memory: 31MiB", f'memory: "31MiB" is too small, allowed: {_SIZES}'),
+    ("memory in an unknown unit", "memory: 1Ti", f'memory: "1Ti" is not a size, allowed: {_SIZES}'),
+    ("memory as a boolean", "memory: true", f"memory: true is not a size, allowed: {_SIZES}"),
+    ("fast client", "aws: {client: fast}", "aws.client: fast is not supported yet, allowed: botocore"),
+    ("unknown client", "aws: {client: boto3}", 'aws.client: "boto3" is not one of the choices, allowed: botocore or fast'),
+    ("credentials", "aws: {access_key_id: A}", "aws.access_key_id: has no place in this file: credentials come from the standard AWS chain (environment, profile, role)"),
+    ("region in capitals", "aws: {region: EU}", 'aws.region: "EU" has the wrong form, allowed: text that matches ^[a-z0-9-]{1,32}$'),
+    ("endpoint without a scheme", "aws: {endpoint_url: localhost}", 'aws.endpoint_url: "localhost" is not a URL, allowed: http://HOST[:PORT][/PATH] or https://...'),
+    ("endpoint with a bad port", "aws: {endpoints: {sqs: 'http://a:99999'}}", 'aws.endpoints.sqs: "http://a:99999" is not a URL, allowed: http://HOST[:PORT][/PATH] or https://...'),
+    ("endpoint of an unknown service", "aws: {endpoints: {lamda: 'http://a'}}", "aws.endpoints.lamda: is not a known key, did you mean lambda?"),
+    ("store that is none", "store: state.db", f"store: is not a store, allowed: {_STORES}"),
+    ("store at DynamoDB", "store: dynamodb://table", f"store: dynamodb:// is not supported yet, allowed: {_STORES}"),
+    ("store at PostgreSQL, whose password is kept", "store: postgresql://me:secret@host/db", f"store: postgresql:// is not supported yet, allowed: {_STORES}"),
+    ("store without a file", "store: sqlite:///", "store: does not name a file, allowed: sqlite:///ABSOLUTE/PATH or sqlite://./RELATIVE/PATH"),
+    ("store with a bare name", "store: sqlite://state.db", "store: does not name a file, allowed: sqlite:///ABSOLUTE/PATH or sqlite://./RELATIVE/PATH"),
+    ("store in SQLite's memory", "store: 'sqlite:///:memory:'", "store: is a store that forgets, allowed for that: memory://"),
+    ("functions as a list", "functions: []", "functions: is a list, allowed: a block of names, each with its own block of keys"),
+    ("function of no kind", "functions: {g: {timeout: 1}}", "functions.g: has none of them, allowed: exactly one of url, command and lambda"),
+    ("function of two kinds", "functions: {g: {url: 'http://a', command: [a]}}", "functions.g: has url and command, allowed: exactly one of url, command and lambda"),
+    ("function without a block", "functions: {g: }", "functions.g: has no value, allowed: exactly one of url, command and lambda"),
+    ("headers of a command", "functions: {g: {command: [a], headers: {}}}", "functions.g.headers: is only for a function with url"),
+    ("concurrency of a url", "functions: {g: {url: 'http://a', concurrency: 2}}", "functions.g.concurrency: is only for a function with command"),
+    ("role of a url", "functions: {g: {url: 'http://a', role_arn: r}}", "functions.g.role_arn: is only for a function with lambda"),
+    ("signed requests", "functions: {g: {url: 'http://a', sigv4: true}}", "functions.g.sigv4: is not supported yet, leave it out"),
+    ("command as text", "functions: {g: {command: python}}", 'functions.g.command: "python" is text, allowed: a list of text, not empty'),
+    ("empty command", "functions: {g: {command: []}}", "functions.g.command: is 0 entries long, allowed: a list of text, not empty"),
+    ("timeout of zero", "functions: {g: {url: 'http://a', timeout: 0}}", "functions.g.timeout: 0 is out of range, allowed: above 0 to 86400"),
+    ("header that is a number, not repeated", "functions: {g: {url: 'http://a', headers: {Key: 123}}}", 'functions.g.headers.Key: is a number, allowed: text (put it in quotes: "...")'),
+    ("header with a line break, not repeated", 'functions: {g: {url: "http://a", headers: {Key: "a\\nb"}}}', 'functions.g.headers: the value of "Key" holds a line break or another control character'),
+    ("variable that is a boolean, not repeated", "functions: {g: {command: [a], environment: {DEBUG: true}}}", 'functions.g.environment.DEBUG: is a boolean, allowed: text (put it in quotes: "...")'),
+    ("name of a function", "functions: {a/b: {url: 'http://a'}}", "functions.a/b: is not a name, allowed: letters, digits, -, _ and ., at most 64"),
+    ("role of a lambda", "functions: {g: {lambda: f, role_arn: r}}", 'functions.g.role_arn: "r" is not the ARN of a role, allowed: arn:aws:iam::ACCOUNT:role/NAME'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "expected"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])
+def test_a_mistake_around_the_mappings_is_named_with_its_line(tmp_path: Path, line: str, expected: str):
+    text = f"{line}\nmappings: {{m: {{EventSourceArn: '{QUEUE}', FunctionName: f}}}}\n"
+    assert mistakes(tmp_path, text) == [f"poller.yaml:1: {expected}"]
+
+
+def test_a_lambda_that_is_no_function_is_named_where_it_stands(tmp_path: Path):
+    text = mapping(QUEUE).replace("FunctionName: f", "FunctionName: g h") + "functions:\n  g:\n    lambda: a b\n"
+    allowed = (
+        "allowed: a name in functions, a Lambda function's name (letters, digits, - and _, at most 64), or its ARN "
+        "arn:aws:lambda:REGION:ACCOUNT:function:NAME, each with :VERSION or :ALIAS"
+    )
+    assert mistakes(tmp_path, text) == [
+        f'poller.yaml:5: mappings.m.FunctionName: "g h" is no function, {allowed}',
+        f'poller.yaml:8: functions.g.lambda: "a b" is no function, {allowed}',
+    ]
+
+
+def test_a_stream_needs_a_store(tmp_path: Path):
+    assert mistakes(tmp_path, mapping(KINESIS).removeprefix("store: memory://\n")) == [
+        f"poller.yaml:1: store: is missing, m reads a stream and keeps its position in it, allowed: {_STORES}"
+    ]
+
+
+def test_queues_alone_need_no_store(tmp_path: Path):
+    assert settings(tmp_path, mapping(QUEUE).removeprefix("store: memory://\n")).store == MemoryStore()
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("memory://", MemoryStore()),
+        ("sqlite:///var/lib/x.db", SqliteStore(path="/var/lib/x.db")),
+        ("sqlite:////var/lib/x.db", SqliteStore(path="/var/lib/x.db")),
+    ],
+    ids=["memory", "absolute", "absolute as SQLAlchemy has it"],
+)
+def test_a_store_is_named_by_its_address(tmp_path: Path, address: str, expected: StoreSettings):
+    assert settings(tmp_path, mapping(QUEUE).replace("memory://", address)).store == expected
+
+
+def test_a_relative_store_starts_at_the_folder_of_the_file(tmp_path: Path):
+    text = mapping(QUEUE).replace("memory://", "sqlite://./state/../state.db")
+    assert settings(tmp_path, text).store == SqliteStore(path=str(tmp_path / "state.db"))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ("33554432", 33554432),
+        ("32MiB", 33554432),
+        ("32 mib", 33554432),
+        ("1.5GiB", 1610612736),
+        ("1GB", 1_000_000_000),
+        ("65536KiB", 67108864),
+        ("40MB", 40_000_000),
+        ("34000KB", 34_000_000),
+    ],
+)
+def test_memory_is_given_in_bytes_or_with_a_unit(tmp_path: Path, size: str, expected: int):
+    assert settings(tmp_path, f"memory: {size}\n{mapping(QUEUE)}").memory_bytes == expected
+
+
+def test_sections_that_are_left_out_have_their_defaults(tmp_path: Path):
+    found = settings(tmp_path, mapping(QUEUE))
+    assert found.aws == AwsSettings()
+    assert found.server == ServerSettings(host="127.0.0.1", port=9464)
+    assert (found.shutdown_grace, found.memory_bytes) == (30.0, 268_435_456)
+    assert found.mappings[0].policy.poll_interval == 1.0
+
+
+def test_endpoints_are_kept_for_each_service(tmp_path: Path):
+    text = "aws: {region: eu-west-1, profile: p, endpoints: {sqs: 'http://a:1', lambda: 'http://b'}}\n" + mapping(QUEUE)
+    assert settings(tmp_path, text).aws == AwsSettings(
+        region="eu-west-1", profile="p", endpoints=(("sqs", "http://a:1"), ("lambda", "http://b"))
+    )
+
+
+_ARN = "arn:aws:lambda:eu-central-1:123456789012:function:bill:live"
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "expected"),
+    [
+        ("{url: 'http://a/b', timeout: 5, headers: {A: x}}", "g", HttpFunction(name="g", url="http://a/b", timeout=5.0, headers=(("A", "x"),))),
+        ("{command: [a, b], timeout: 5, concurrency: 2, environment: {M: x}, memory_size: 256}", "g", LocalFunction(name="g", command=("a", "b"), timeout=5.0, concurrency=2, environment=(("M", "x"),), memory_size=256)),
+        (f"{{lambda: '{_ARN}', timeout: 5}}", "g", LambdaFunction(name="g", function=_ARN, region="eu-central-1", timeout=5.0)),
+        ("{lambda: bill}", "g", LambdaFunction(name="g", function="bill", region=None)),
+        ("{lambda: bill}", "other:2", LambdaFunction(name="other:2", function="other:2", region=None)),
+        ("{lambda: bill}", "123456789012:function:o:$LATEST", LambdaFunction(name="123456789012:function:o:$LATEST", function="123456789012:function:o:$LATEST", region=None)),
+        ("{lambda: bill}", _ARN, LambdaFunction(name=_ARN, function=_ARN, region="eu-central-1")),
+    ],
+    ids=["http", "local", "lambda by ARN", "lambda by name", "unlisted name", "unlisted partial ARN", "unlisted ARN"],
+)  # fmt: skip
+def test_a_function_name_is_looked_up_then_taken_for_a_lambda(
+    tmp_path: Path, function: str, name: str, expected: TargetSettings
+):
+    text = f"functions: {{g: {function}}}\n" + mapping(QUEUE).replace("FunctionName: f", f"FunctionName: {name}")
+    assert settings(tmp_path, text).mappings[0].target == expected
+
+
+def test_a_relative_directory_starts_at_the_folder_of_the_file(tmp_path: Path):
+    text = "functions: {f: {command: [a], directory: ./code}}\n" + mapping(QUEUE)
+    target = settings(tmp_path, text).mappings[0].target
+    assert isinstance(target, LocalFunction)
+    assert target.directory == str(tmp_path / "code")
