@@ -98,7 +98,7 @@ def error_of(service: str, operation: str, code: str, message: str, status: int,
         after: seconds of the Retry-After header, 0.0 when there was none.
     """
     code = code.rsplit(".", 1)[-1].rsplit("#", 1)[-1]
-    line = f"{service} {operation}: {code}: {message}" if message else f"{service} {operation}: {code}"
+    line = f"{service} {operation}: {code}" + (f": {_one_line(message)}" if message else "")
     if code in _THROTTLES or status == 429:
         return Throttled(line, after=max(after, _KINESIS_PAUSE if service == "kinesis" else 0.0))
     if operation in _READS and (found := _read_error(operation, code, line)):
@@ -143,6 +143,10 @@ def _hint(service: str, operation: str, code: str) -> str:
     return ""
 
 
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def _iam_service(service: str) -> str:
     return "dynamodb" if service == "dynamodbstreams" else service
 
@@ -185,11 +189,11 @@ def translated_error(service: str, operation: str, error: Exception) -> PollerEr
                 f"{error}: aws.profile (or AWS_PROFILE) names a profile that the AWS config files do not have"
             )
         case HTTPClientError() | ConnectionError() | IncompleteReadError() | ResponseParserError():
-            return Transient(f"{service} {operation}: {error}")
+            return Transient(f"{service} {operation}: {_one_line(str(error))}")
         case aiohttp.ClientError() | OSError():
             return Transient(f"{service} {operation}: {type(error).__name__}: {error}")
         case _:  # what is left of botocore is about credentials, parameters and its own configuration
-            return Denied(f"{service} {operation}: {error}")
+            return Denied(f"{service} {operation}: {_one_line(str(error))}")
 
 
 @contextmanager

@@ -156,6 +156,7 @@ class _Provider:
 def _config() -> AioConfig:
     return AioConfig(
         user_agent=_USER_AGENT,
+        parameter_validation=False,  # the service knows what it takes; emulators have ids of their own shapes
         connect_timeout=_CONNECT,
         read_timeout=_READ,
         max_pool_connections=_CONNECTIONS,
@@ -167,6 +168,7 @@ def _hot_config(service: Service) -> AioConfig:
     """No second try behind our back: a repeated Invoke is a duplicate, and the readers pace their own."""
     return AioConfig(
         user_agent=_USER_AGENT,
+        parameter_validation=False,
         connect_timeout=_CONNECT,
         read_timeout=None if service == "lambda" else _READ,  # a function has the time its caller gives it
         max_pool_connections=_CONNECTIONS,

@@ -35,6 +35,7 @@ class _Page(msgspec.Struct):
 
 _decoder = msgspec.json.Decoder(_Page)
 _text_decoder = msgspec.json.Decoder(str)
+_number_decoder = msgspec.json.Decoder(float)
 
 
 class KinesisFrame(msgspec.Struct, frozen=True):
@@ -74,12 +75,12 @@ def cut_kinesis(body: bytes, *, frame: KinesisFrame, shard: str, position: Posit
     Raises:
         Transient: the body is torn, or no answer of GetRecords.
     """
+    start = b'{"eventID":"' + shard.encode() + b":"
     try:
         page = _decoder.decode(body)
+        records = tuple([_record(record, start, frame.head, now) for record in page.Records])
     except msgspec.DecodeError as error:
         raise Transient(f"kinesis GetRecords: the answer cannot be read: {error}") from error
-    start = b'{"eventID":"' + shard.encode() + b":"
-    records = tuple([_record(record, start, frame.head, now) for record in page.Records])
     behind = (page.MillisBehindLatest or 0.0) / 1000
     if records:
         position = After(records[-1].id)
@@ -93,8 +94,8 @@ def cut_kinesis(body: bytes, *, frame: KinesisFrame, shard: str, position: Posit
 
 def _record(record: _Record, start: bytes, head: bytes, now: float) -> Record:
     sequence = record.SequenceNumber.encode()
-    key = bytes(record.PartitionKey)
-    arrived = bytes(record.ApproximateArrivalTimestamp)
+    key = _there(record.PartitionKey)
+    arrived = _there(record.ApproximateArrivalTimestamp)
     encryption = bytes(record.EncryptionType)
     body = b"".join(
         (
@@ -115,6 +116,12 @@ def _record(record: _Record, start: bytes, head: bytes, now: float) -> Record:
     return Record(
         id=record.SequenceNumber,
         body=body,
-        arrived=float(arrived) if arrived else now,
+        arrived=_number_decoder.decode(arrived) if arrived else now,
         key=_text_decoder.decode(key) if key else "",
     )
+
+
+def _there(value: Raw) -> bytes:
+    """The text of a value, empty when there is none."""
+    text = bytes(value)
+    return b"" if text == b"null" else text
