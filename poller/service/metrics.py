@@ -78,9 +78,7 @@ class Metrics:
         """The series of a mapping; None for the last words of one that was removed."""
         series = self._mappings.get(mapping)
         if series is None:
-            if configured:
-                self._removed.discard(mapping)
-            elif mapping in self._removed:
+            if mapping in self._removed and not configured:
                 return None
             series = self._mappings[mapping] = _Series(self._instruments, mapping)
         return series

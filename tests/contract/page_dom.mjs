@@ -17,14 +17,15 @@ class Element {
   addEventListener(name, listener) { this.listeners[name] = listener; }
   remove() { if (this.parent) this.parent.children.splice(this.parent.children.indexOf(this), 1); this.parent = null; }
   insertBefore(child, before) {
+    child.moves = (child.moves ?? -1) + 1;
     child.remove();
     this.children.splice(before ? this.children.indexOf(before) : this.children.length, 0, child);
     child.parent = this;
   }
   append(...children) { children.forEach((child) => this.insertBefore(child, null)); }
   toJSON() {
-    const {tag, className, hidden, text, children, attributes} = this;
-    return {tag, class: className, hidden, text, children, attributes};
+    const {tag, className, hidden, text, children, attributes, moves} = this;
+    return {tag, class: className, hidden, text, children, attributes, moves};
   }
 }
 

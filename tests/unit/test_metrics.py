@@ -316,6 +316,11 @@ def test_batches_under_way_are_counted_until_they_end(scraped: Scraped):
     assert scraped.value("poller_invocations_in_flight", mapping="m") == 0
 
 
+def test_an_end_without_a_beginning_takes_nothing_from_what_is_under_way(scraped: Scraped):
+    scraped.observe(enabled(), owned(), invoked(Replied()), sent())
+    assert scraped.value("poller_invocations_in_flight", mapping="m") == 1
+
+
 def test_every_sending_is_a_sample_of_iterator_age_and_batch_size_retries_included(scraped: Scraped):
     scraped.observe(enabled(), owned(), sent(100, age=0.4), sent(100, age=90.0), sent(3, age=-1.0))
     assert scraped.value("poller_batch_records_count", mapping="m") == 3

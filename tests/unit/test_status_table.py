@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -143,6 +146,18 @@ def test_status_says_when_there_are_no_mappings(capsys: pytest.CaptureFixture[st
 def test_address_needs_no_scheme():
     with answering(200, b"[]") as url:
         assert fetch(url.removeprefix("http://")) == []
+
+
+def test_proxy_of_the_environment_is_not_asked():
+    command = (
+        "import sys; from poller.service.status import show_status; sys.exit(show_status(sys.argv[1], as_json=True))"
+    )
+    environment = os.environ | {"http_proxy": "http://127.0.0.1:1", "no_proxy": ""}
+    with answering(200, b"[]") as url:
+        done = subprocess.run(
+            [sys.executable, "-c", command, url], env=environment, capture_output=True, text=True, check=False
+        )
+    assert (done.stdout, done.stderr, done.returncode) == ("[]\n", "", 0)
 
 
 @pytest.mark.parametrize(
