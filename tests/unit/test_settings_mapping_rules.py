@@ -38,6 +38,7 @@ WRONG = [
     ("retries below their range", KINESIS, ["MaximumRetryAttempts: -2"], "7: mappings.m.MaximumRetryAttempts: -2 is out of range, allowed: -1 to 10000"),
     ("record age within the gap", KINESIS, ["MaximumRecordAgeInSeconds: 59"], "7: mappings.m.MaximumRecordAgeInSeconds: 59 is out of range, allowed: -1 (never too old) or 60 to 604800"),
     ("record age of zero", KINESIS, ["MaximumRecordAgeInSeconds: 0"], "7: mappings.m.MaximumRecordAgeInSeconds: 0 is out of range, allowed: -1 (never too old) or 60 to 604800"),
+    ("record age as text", KINESIS, ['MaximumRecordAgeInSeconds: "60"'], '7: mappings.m.MaximumRecordAgeInSeconds: "60" is text, allowed: -1 or 60 to 604800'),
     ("record age of a queue", QUEUE, ["MaximumRecordAgeInSeconds: 60"], f"6: mappings.m.MaximumRecordAgeInSeconds: {_STREAM_ONLY}"),
     ("bisecting of a queue", QUEUE, ["BisectBatchOnFunctionError: false"], f"6: mappings.m.BisectBatchOnFunctionError: {_STREAM_ONLY}"),
     ("tumbling window of a queue", QUEUE, ["TumblingWindowInSeconds: 0"], f"6: mappings.m.TumblingWindowInSeconds: {_STREAM_ONLY}"),
