@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -104,3 +105,5 @@ class Topology(msgspec.Struct, frozen=True):
     """Seconds after which the source drops a record."""
     identity: str = ""
     """Differs when a stream was deleted and created anew under the same name (its creation time)."""
+    lease: float = math.inf
+    """Seconds for which a queue's message stays ours after it was received (its visibility timeout)."""

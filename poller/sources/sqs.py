@@ -102,11 +102,14 @@ class _OpenQueue:
     async def topology(self) -> Topology:
         with translated("sqs", "GetQueueAttributes"):
             answer = await self.client.get_queue_attributes(
-                QueueUrl=await self._url(), AttributeNames=["MessageRetentionPeriod"]
+                QueueUrl=await self._url(), AttributeNames=["MessageRetentionPeriod", "VisibilityTimeout"]
             )
         attributes = listed(answer, "Attributes", "GetQueueAttributes")
-        retention = float(listed(attributes, "MessageRetentionPeriod", "GetQueueAttributes"))
-        return Topology(partitions=(Partition(id="queue"),), retention=retention)
+        return Topology(
+            partitions=(Partition(id="queue"),),
+            retention=float(listed(attributes, "MessageRetentionPeriod", "GetQueueAttributes")),
+            lease=float(listed(attributes, "VisibilityTimeout", "GetQueueAttributes")),
+        )
 
     async def latest(self, partition: str) -> Cursor:  # noqa: ARG002  -- a queue has no places
         return Cursor(position=TrimHorizon())

@@ -76,11 +76,12 @@ def elements(records: Sequence[Record]) -> list[Any]:
     return found
 
 
-async def test_a_queue_is_one_partition_with_its_retention(url):
-    async with queue_on(url, MessageRetentionPeriod="3600") as queue:
+async def test_a_queue_is_one_partition_with_its_retention_and_lease(url):
+    async with queue_on(url, MessageRetentionPeriod="3600", VisibilityTimeout="45") as queue:
         topology = await queue.source.topology()
         assert topology.partitions == (Partition(id="queue"),)
         assert topology.retention == 3600.0
+        assert topology.lease == 45.0
         assert queue.source.redelivers
 
 
