@@ -104,12 +104,19 @@ class BotocoreCalls:
         self._clients: dict[str, Client] = {}
 
     async def get_records(
-        self, service: Literal["kinesis", "dynamodbstreams"], iterator: str, limit: int, admit: Admit
+        self,
+        service: Literal["kinesis", "dynamodbstreams"],
+        iterator: str,
+        limit: int,
+        admit: Admit,
+        *,
+        stream_arn: str | None = None,
     ) -> bytes:
         """GetRecords: see `HotCalls`."""
+        stream = {} if stream_arn is None else {"StreamARN": stream_arn}
         client = await self._client(service)
         with _admitting(admit), translated(service, "GetRecords"):
-            return _body(await client.get_records(ShardIterator=iterator, Limit=limit))
+            return _body(await client.get_records(ShardIterator=iterator, Limit=limit, **stream))
 
     async def receive_message(self, queue_url: str, *, count: int, wait: int, admit: Admit) -> bytes:
         """ReceiveMessage: see `HotCalls`."""

@@ -26,9 +26,22 @@ class HotCalls(Protocol):
     """
 
     async def get_records(
-        self, service: Literal["kinesis", "dynamodbstreams"], iterator: str, limit: int, admit: Admit
+        self,
+        service: Literal["kinesis", "dynamodbstreams"],
+        iterator: str,
+        limit: int,
+        admit: Admit,
+        *,
+        stream_arn: str | None = None,
     ) -> bytes:
         """GetRecords. Awaits `admit(content length)` after the answer's head, before its body.
+
+        Args:
+            service: whose.
+            iterator: of a shard.
+            limit: records, at most 10,000 of Kinesis and 1,000 of DynamoDB.
+            admit: waits until the body may be taken.
+            stream_arn: of a Kinesis stream, which wants to know it for a stream of another account.
 
         Raises:
             IteratorExpired: ask for a new one.

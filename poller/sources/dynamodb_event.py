@@ -14,6 +14,7 @@ from msgspec import Raw
 from poller.model.errors import Transient
 from poller.model.record import After, At, Cursor, Page, Position, Record
 from poller.sources.arn import parse_arn
+from poller.sources.wire import present
 
 _PAGE_BYTES = 1_000_000
 """A page is cut where its records, counted in DynamoDB's smaller way, would pass this."""
@@ -39,12 +40,11 @@ class _Change(msgspec.Struct, gc=False):
 
 
 class _Record(msgspec.Struct, gc=False):
-    """A record on the wire. `eventSource` and `awsRegion` are written from the mapping's ARN instead."""
+    """A record on the wire. The frame says `eventVersion`, `eventSource` and `awsRegion`, as Lambda does."""
 
     eventID: Raw  # noqa: N815  -- the wire's name
     eventName: Raw  # noqa: N815
     dynamodb: _Change
-    eventVersion: Raw = Raw(b'"1.1"')  # noqa: N815
     userIdentity: _Identity | None = None  # noqa: N815
 
 
@@ -62,14 +62,14 @@ class DynamoDBFrame(msgspec.Struct, frozen=True):
     """What all events of a stream say alike."""
 
     source: bytes
-    """From behind the event's version to its ARN."""
+    """From the event's version to its ARN."""
 
 
 def dynamodb_frame(arn: str) -> DynamoDBFrame:
     """The frame of a stream's events."""
     encode = msgspec.json.encode
     return DynamoDBFrame(
-        source=b',"eventSource":"aws:dynamodb","awsRegion":'
+        source=b',"eventVersion":"1.1","eventSource":"aws:dynamodb","awsRegion":'
         + encode(parse_arn(arn).region)
         + b',"eventSourceARN":'
         + encode(arn)
@@ -120,8 +120,6 @@ def _record(record: _Record, source: bytes, now: float) -> Record:
             record.eventID,
             b',"eventName":',
             record.eventName,
-            b',"eventVersion":',
-            record.eventVersion,
             source,
             b"" if record.userIdentity is None else _identity(record.userIdentity),
             b',"dynamodb":{',
@@ -141,22 +139,22 @@ def _record(record: _Record, source: bytes, now: float) -> Record:
 
 
 def _field(name: bytes, value: Raw) -> bytes:
-    text = bytes(value)
+    text = present(value)
     return name + text + b"," if text else b""
 
 
 def _trailing(name: bytes, value: Raw) -> bytes:
-    text = bytes(value)
+    text = present(value)
     return name + text if text else b""
 
 
 def _identity(identity: _Identity) -> bytes:
-    kind = bytes(identity.type) or bytes(identity.Type) or b"null"
-    principal = bytes(identity.principalId) or bytes(identity.PrincipalId) or b"null"
+    kind = present(identity.type) or present(identity.Type) or b"null"
+    principal = present(identity.principalId) or present(identity.PrincipalId) or b"null"
     return b',"userIdentity":{"type":' + kind + b',"principalId":' + principal + b"}"
 
 
 def _item_key(keys: Raw) -> str:
     """The same text for every record of an item, in whatever order its attributes came."""
-    text = bytes(keys)
+    text = present(keys)
     return _keys_encoder.encode(_keys_decoder.decode(text)).decode() if text else ""

@@ -36,11 +36,9 @@ class KinesisStream:
     @asynccontextmanager
     async def open(self, aws: Aws, clock: Clock) -> AsyncIterator[Source]:
         """Open for reading. The stream is not asked for anything yet."""
-        arn = parse_arn(self.arn)
-        region = arn.region
+        region = parse_arn(self.arn).region
         yield _OpenStream(
             arn=self.arn,
-            name=arn.resource.removeprefix("stream/"),
             frame=kinesis_frame(self.arn, self.role_arn),
             client=await aws.client("kinesis", region=region, role_arn=self.role_arn),
             calls=await aws.calls(region=region, role_arn=self.role_arn),
@@ -53,7 +51,6 @@ class _OpenStream:
     """The stream, as the `Source` port."""
 
     arn: str
-    name: str
     frame: KinesisFrame
     client: Any
     calls: HotCalls
@@ -80,7 +77,7 @@ class _OpenStream:
             return await self._iterator(partition, position)
 
         async def get(token: str) -> bytes:
-            return await self.calls.get_records("kinesis", token, limit, admit)
+            return await self.calls.get_records("kinesis", token, limit, admit, stream_arn=self.arn)
 
         return cut_kinesis(
             await read_on(cursor, iterator, get),
@@ -104,7 +101,7 @@ class _OpenStream:
         for shard in listed(answer, "Shards", "ListShards"):
             try:
                 cursor = await self.latest(shard["ShardId"])
-                await self.calls.get_records("kinesis", cursor.token, 1, _admitted)
+                await self.calls.get_records("kinesis", cursor.token, 1, _admitted, stream_arn=self.arn)
             except ShardGone as error:
                 raise NotFound(f"{self.arn}: {error}") from error
 
@@ -145,10 +142,7 @@ class _OpenStream:
 
     async def _iterator_answer(self, partition: str, **place: Any) -> Any:
         with translated("kinesis", "GetShardIterator"):
-            # The name is superfluous on AWS; some emulators keep it in the iterator and do not know it otherwise.
-            return await self.client.get_shard_iterator(
-                StreamARN=self.arn, StreamName=self.name, ShardId=partition, **place
-            )
+            return await self.client.get_shard_iterator(StreamARN=self.arn, ShardId=partition, **place)
 
 
 async def _admitted(_: int) -> None:

@@ -11,8 +11,9 @@ from msgspec import Raw
 from poller.model.errors import Transient
 from poller.model.record import After, Cursor, Page, Position, Record
 from poller.sources.arn import parse_arn
+from poller.sources.wire import present
 
-_NOT_ENCRYPTED = (b"", b"null", b'"NONE"')
+_NOT_ENCRYPTED = (b"", b'"NONE"')
 
 
 class _Record(msgspec.Struct, gc=False):
@@ -94,9 +95,9 @@ def cut_kinesis(body: bytes, *, frame: KinesisFrame, shard: str, position: Posit
 
 def _record(record: _Record, start: bytes, head: bytes, now: float) -> Record:
     sequence = record.SequenceNumber.encode()
-    key = _there(record.PartitionKey)
-    arrived = _there(record.ApproximateArrivalTimestamp)
-    encryption = bytes(record.EncryptionType)
+    key = present(record.PartitionKey)
+    arrived = present(record.ApproximateArrivalTimestamp)
+    encryption = present(record.EncryptionType)
     body = b"".join(
         (
             start,
@@ -119,9 +120,3 @@ def _record(record: _Record, start: bytes, head: bytes, now: float) -> Record:
         arrived=_number_decoder.decode(arrived) if arrived else now,
         key=_text_decoder.decode(key) if key else "",
     )
-
-
-def _there(value: Raw) -> bytes:
-    """The text of a value, empty when there is none."""
-    text = bytes(value)
-    return b"" if text == b"null" else text

@@ -11,8 +11,7 @@ from msgspec import Raw
 from poller.model.errors import Transient
 from poller.model.record import Cursor, Page, Record
 from poller.sources.arn import parse_arn
-
-_ABSENT = (b"", b"null")
+from poller.sources.wire import present
 
 
 class _Attribute(msgspec.Struct, gc=False):
@@ -86,7 +85,8 @@ def cut_sqs(body: bytes, *, frame: SqsFrame, cursor: Cursor, limit: int, now: fl
 
 
 def _record(message: _Message, frame: SqsFrame, now: float) -> Record:
-    system = _system_decoder.decode(message.Attributes)
+    attributes = present(message.Attributes) or b"{}"
+    system = _system_decoder.decode(attributes)
     body = b"".join(
         (
             b'{"messageId":',
@@ -96,13 +96,13 @@ def _record(message: _Message, frame: SqsFrame, now: float) -> Record:
             b',"body":',
             message.Body,
             b',"attributes":',
-            message.Attributes,
+            attributes,
             b',"messageAttributes":{',
             _attributes(message.MessageAttributes) if message.MessageAttributes else b"",
             b"}",
-            _digest(bytes(message.MD5OfMessageAttributes), windowed=frame.windowed),
+            _digest(present(message.MD5OfMessageAttributes), windowed=frame.windowed),
             b',"md5OfBody":',
-            bytes(message.MD5OfBody) or b"null",
+            present(message.MD5OfBody) or b"null",
             frame.tail,
         )
     )
@@ -116,9 +116,9 @@ def _record(message: _Message, frame: SqsFrame, now: float) -> Record:
 
 
 def _digest(digest: bytes, *, windowed: bool) -> bytes:
-    if digest in _ABSENT:
-        return b',"md5OfMessageAttributes":null' if windowed else b""
-    return b',"md5OfMessageAttributes":' + digest
+    if digest:
+        return b',"md5OfMessageAttributes":' + digest
+    return b',"md5OfMessageAttributes":null' if windowed else b""
 
 
 def _attributes(attributes: dict[str, _Attribute]) -> bytes:
@@ -126,17 +126,16 @@ def _attributes(attributes: dict[str, _Attribute]) -> bytes:
 
 
 def _attribute(attribute: _Attribute) -> bytes:
-    text, binary = bytes(attribute.StringValue), bytes(attribute.BinaryValue)
-    strings, binaries = bytes(attribute.StringListValues), bytes(attribute.BinaryListValues)
+    text, binary = present(attribute.StringValue), present(attribute.BinaryValue)
     return b"".join(
         (
             b"{",
-            b"" if text in _ABSENT else b'"stringValue":' + text + b",",
-            b"" if binary in _ABSENT else b'"binaryValue":' + binary + b",",
+            b'"stringValue":' + text + b"," if text else b"",
+            b'"binaryValue":' + binary + b"," if binary else b"",
             b'"stringListValues":',
-            b"[]" if strings in _ABSENT else strings,
+            present(attribute.StringListValues) or b"[]",
             b',"binaryListValues":',
-            b"[]" if binaries in _ABSENT else binaries,
+            present(attribute.BinaryListValues) or b"[]",
             b',"dataType":',
             attribute.DataType,
             b"}",

@@ -181,6 +181,13 @@ async def test_a_read_asks_for_no_more_than_the_service_gives(settings):
         assert server.requests[0].parameters["Limit"] == (10_000 if settings is KINESIS else 1_000)
 
 
+async def test_every_call_to_kinesis_names_the_stream_for_it_may_be_another_accounts():
+    script = by_operation(GetRecords=page_of(KINESIS), GetShardIterator=ITERATOR)
+    async with source_on(KINESIS, script) as (source, server):
+        await source.read("s", Cursor(position=TrimHorizon()), 1, admitted)
+        assert [request.parameters["StreamARN"] for request in server.requests] == [KINESIS.arn, KINESIS.arn]
+
+
 async def test_a_moment_reaches_kinesis_to_the_millisecond():
     script = by_operation(GetRecords=page_of(KINESIS), GetShardIterator=ITERATOR)
     async with source_on(KINESIS, script) as (source, server):

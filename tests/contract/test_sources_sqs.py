@@ -76,7 +76,7 @@ def elements(records: Sequence[Record]) -> list[Any]:
     return found
 
 
-async def test_a_queue_is_one_partition_with_its_retention_and_its_visibility(url):
+async def test_a_queue_is_one_partition_with_its_retention_and_lease(url):
     async with queue_on(url, MessageRetentionPeriod="3600", VisibilityTimeout="45") as queue:
         topology = await queue.source.topology()
         assert topology.partitions == (Partition(id="queue"),)

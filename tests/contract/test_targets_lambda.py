@@ -32,7 +32,13 @@ class ScriptedCalls:
         return self.answer
 
     async def get_records(
-        self, service: Literal["kinesis", "dynamodbstreams"], iterator: str, limit: int, admit: Admit
+        self,
+        service: Literal["kinesis", "dynamodbstreams"],
+        iterator: str,
+        limit: int,
+        admit: Admit,
+        *,
+        stream_arn: str | None = None,
     ) -> bytes:
         raise NotImplementedError
 

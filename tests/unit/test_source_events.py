@@ -129,6 +129,11 @@ def test_a_user_identity_may_come_in_lambdas_spelling():
     assert json.loads(dynamodb(body).records[0].body)["userIdentity"] == {"type": "Service", "principalId": "p"}
 
 
+def test_an_image_that_is_null_is_absent():
+    body = b'{"Records":[{"eventID":"e","eventName":"n","dynamodb":{"SequenceNumber":"1","OldImage":null}}]}'
+    assert json.loads(dynamodb(body).records[0].body)["dynamodb"] == {"SequenceNumber": "1"}
+
+
 def test_a_dynamodb_page_that_its_size_cut_is_full():
     image = {"text": {"S": "x" * 1_000_000}}
     record = {"eventID": "e", "eventName": "n", "dynamodb": {"SequenceNumber": "1", "NewImage": image}}
@@ -236,7 +241,11 @@ def members(service: str, *path: str) -> set[str]:
         (("kinesis", "GetRecords"), kinesis_event._Page, {"ChildShards"}),
         (("kinesis", "GetRecords", "Records"), kinesis_event._Record, set()),
         (("dynamodbstreams", "GetRecords"), dynamodb_event._Page, set()),
-        (("dynamodbstreams", "GetRecords", "Records"), dynamodb_event._Record, {"eventSource", "awsRegion"}),
+        (
+            ("dynamodbstreams", "GetRecords", "Records"),
+            dynamodb_event._Record,
+            {"eventVersion", "eventSource", "awsRegion"},
+        ),
         (("dynamodbstreams", "GetRecords", "Records", "dynamodb"), dynamodb_event._Change, set()),
         (("dynamodbstreams", "GetRecords", "Records", "userIdentity"), dynamodb_event._Identity, set()),
         (("sqs", "ReceiveMessage"), sqs_event._Answer, set()),
