@@ -9,7 +9,7 @@ from poller.mapping import progress
 from poller.mapping.budget import Holder
 from poller.mapping.tools import Tools
 from poller.model.facts import ShardStands
-from poller.model.record import Page, Position, Record, TrimHorizon
+from poller.model.record import Page, Position, Record
 
 
 class Standing:
@@ -19,7 +19,7 @@ class Standing:
         self._tools = tools
         self._shard = shard
         self._holder = holder
-        self._position = position or TrimHorizon()
+        self._position = position
         self._held: OrderedDict[str, Record] = OrderedDict()
         self._behind = 0.0
         self._attempt = 0
@@ -54,7 +54,7 @@ class Standing:
             ShardStands(
                 mapping=self._tools.mapping,
                 shard=self._shard,
-                checkpoint=progress.spell(self._position),
+                checkpoint=progress.spell(self._position) if self._position else "",
                 oldest=first.arrived if first else None,
                 behind=self._behind,
                 held=len(self._held),

@@ -74,6 +74,37 @@ class RecordsDropped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsFiltered:
+    """Records that no filter lets pass were settled without an invocation."""
+
+    mapping: str
+    shard: str
+    records: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsDiverted:
+    """Records were given up and the account of it was delivered to the on-failure destination."""
+
+    mapping: str
+    shard: str
+    condition: Condition
+    records: int
+    first: str
+    last: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationFailed:
+    """The account of given-up records could not be delivered; the records count as dropped, the shard goes on."""
+
+    mapping: str
+    shard: str
+    records: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MessagesDeleted:
     """Messages of a queue were settled."""
 
@@ -100,7 +131,7 @@ class ShardStands:
     mapping: str
     shard: str
     checkpoint: str
-    """The stored position, for people: "TRIM_HORIZON", a timestamp, or a sequence number."""
+    """The stored position, for people: "TRIM_HORIZON", a timestamp, or a sequence number; "" for a queue."""
     oldest: float | None
     """Arrival of the oldest record held and not settled, unix seconds; None when nothing is held."""
     behind: float
@@ -192,6 +223,9 @@ Fact: TypeAlias = (
     | BatchSent
     | BatchInvoked
     | RecordsDropped
+    | RecordsFiltered
+    | RecordsDiverted
+    | DestinationFailed
     | MessagesDeleted
     | MessagesReleased
     | ShardStands

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,6 +12,17 @@ class Replied:
 
     body: bytes = b""
     """What it returned, as it came."""
+    version: str = "$LATEST"
+    """The version that ran (X-Amz-Executed-Version)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partial:
+    """The function returned and named records that failed (ReportBatchItemFailures)."""
+
+    failed: tuple[str, ...]
+    """Sequence numbers or message ids, each of them in the batch, in the order of the answer; never empty."""
+    version: str = "$LATEST"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +35,12 @@ class Failed:
     """The function ran out of time."""
     log_tail: str = ""
     """The end of the function's log, where the target has it."""
+    error: Literal["Unhandled", "Handled"] | None = "Unhandled"
+    """X-Amz-Function-Error; None when the function returned and its answer was not one that we can read."""
+    ran: bool = True
+    """False when the batch was refused before the function saw it (too large)."""
+    version: str = "$LATEST"
+    """The version that ran."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +61,7 @@ class Unavailable:
     """It will not pass by itself (no such function, no permission): try slowly and tell the operator."""
 
 
-Outcome: TypeAlias = Replied | Failed | Refused | Unavailable
+Outcome: TypeAlias = Replied | Partial | Failed | Refused | Unavailable
 
 
 def label(outcome: Outcome) -> str:
@@ -52,6 +69,8 @@ def label(outcome: Outcome) -> str:
     match outcome:
         case Replied():
             return "success"
+        case Partial():
+            return "partial"
         case Failed(timeout=True):
             return "timeout"
         case Failed():
@@ -60,3 +79,14 @@ def label(outcome: Outcome) -> str:
             return "throttled"
         case Unavailable():
             return "service_error"
+
+
+def failed_records(outcome: Outcome, records: int) -> int:
+    """How many of a batch's records failed: FailedInvokeEventCount."""
+    match outcome:
+        case Replied():
+            return 0
+        case Partial(failed=failed):
+            return len(set(failed))
+        case Failed() | Refused() | Unavailable():
+            return records

@@ -27,3 +27,15 @@ class Policy:
     """Seconds between reads of an idle shard."""
     concurrency: int = 5
     """Batches of an unordered source in flight at once."""
+    retry_attempts: int | None = None
+    """MaximumRetryAttempts: retries of one batch; None: until the source drops it."""
+    record_age: float | None = None
+    """MaximumRecordAgeInSeconds; None: until the source drops it."""
+    bisect: bool = False
+    """BisectBatchOnFunctionError."""
+    partial: bool = False
+    """FunctionResponseTypes holds ReportBatchItemFailures."""
+    lanes: int = 1
+    """ParallelizationFactor."""
+    tumbling: float = 0.0
+    """TumblingWindowInSeconds, 0.0: off."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
+from poller.model.account import Account
 from poller.model.facts import Fact
 from poller.model.outcome import Outcome
 from poller.model.record import Cursor, Page, Record, Topology
@@ -68,8 +69,11 @@ class Target(Protocol):
 class Destination(Protocol):
     """Where the account of given-up records goes."""
 
-    async def send(self, document: bytes) -> None:
-        """Deliver once."""
+    async def send(self, account: Account) -> None:
+        """Deliver once. Raises `Transient` or `Denied`; the caller counts it and goes on."""
+
+    async def check(self) -> None:
+        """Find out whether the destination exists. Raises `Denied`."""
 
 
 class Row(NamedTuple):

@@ -23,12 +23,14 @@ from poller.model.facts import (
     SourceRead,
     Stopping,
 )
-from poller.model.outcome import Replied, label
+from poller.model.outcome import Failed, Partial, Replied, label
 from poller.model.ports import Clock
 from poller.service.log_lines import one_line
 from poller.service.standing import Standing, Standings
 
 _PROBLEMS_KEPT = 10
+_UNREADABLE_ANSWER = "PROBLEM: Sequence number in function response is invalid. Please check function implementation."
+"""What Lambda itself says of an answer that names no record of its batch."""
 _LONGEST_REASON = 2_000
 
 
@@ -250,11 +252,12 @@ class _MappingState:
                 self._unreadable[fact.shard] = reason
 
     def _invoked(self, fact: BatchInvoked, now: float) -> None:
-        if isinstance(fact.outcome, Replied):
+        if isinstance(fact.outcome, Replied | Partial):
             self._processed = "OK"
             self.retries.pop(fact.shard, None)
             return
-        self._processed = "PROBLEM: Function call failed"
+        unread = isinstance(fact.outcome, Failed) and fact.outcome.error is None and fact.outcome.ran
+        self._processed = _UNREADABLE_ANSWER if unread else "PROBLEM: Function call failed"
         outcome = label(fact.outcome)
         reason = one_line(fact.outcome.reason, _LONGEST_REASON)
         self._problem(fact.shard, f"{outcome}: {reason}", now)

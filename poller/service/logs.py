@@ -11,6 +11,7 @@ from poller.model.facts import (
     BatchInvoked,
     BatchSent,
     CheckpointWritten,
+    DestinationFailed,
     Fact,
     FunctionPrinted,
     MappingMoved,
@@ -18,14 +19,16 @@ from poller.model.facts import (
     MappingRemoved,
     MessagesDeleted,
     MessagesReleased,
+    RecordsDiverted,
     RecordsDropped,
+    RecordsFiltered,
     Reloaded,
     ShardMoved,
     ShardStands,
     SourceRead,
     Stopping,
 )
-from poller.model.outcome import Failed, Refused, Replied, Unavailable, label
+from poller.model.outcome import Failed, Partial, Refused, Replied, Unavailable, label
 from poller.model.ports import Clock
 from poller.service.log_lines import ConsoleFormatter, JsonFormatter, one_line
 
@@ -88,8 +91,10 @@ class LogFacts:
                 self._invoked(fact)
             case MessagesDeleted():
                 self._deleted(fact)
-            case MessagesReleased() | CheckpointWritten() | RecordsDropped():
+            case MessagesReleased() | CheckpointWritten():
                 self._moved_on(fact)
+            case RecordsDropped() | RecordsDiverted() | DestinationFailed() | RecordsFiltered():
+                self._given_up(fact)
             case ShardMoved():
                 where = _Where(fact.mapping, fact.shard)
                 self._say(logging.INFO, _SHARD_MOVED[fact.to], where, position=fact.position)
@@ -121,6 +126,9 @@ class LogFacts:
             case Replied():
                 self._solved("function succeeds again", where)
                 self._say(logging.DEBUG, "function succeeded", where, seconds=fact.seconds, **said)
+            case Partial(failed=failed):
+                message = "function reported failed records"
+                self._problem(logging.WARNING, message, where, failed=len(failed), first=failed[0], **said)
             case Failed() | Refused() | Unavailable():
                 level, message = _failure(fact.outcome)
                 outcome, reason = label(fact.outcome), fact.outcome.reason
@@ -136,14 +144,26 @@ class LogFacts:
             self._solved("messages are deleted again", where)
             self._say(logging.DEBUG, "messages deleted", where, **said)
 
-    def _moved_on(self, fact: MessagesReleased | CheckpointWritten | RecordsDropped) -> None:
+    def _moved_on(self, fact: MessagesReleased | CheckpointWritten) -> None:
         match fact:
             case MessagesReleased():
                 self._released(fact)
             case CheckpointWritten():
                 self._checkpoint(fact)
+
+    def _given_up(self, fact: RecordsDropped | RecordsDiverted | DestinationFailed | RecordsFiltered) -> None:
+        where = _Where(fact.mapping, fact.shard)
+        match fact:
             case RecordsDropped():
                 self._dropped(fact)
+            case RecordsDiverted():
+                said = {"condition": fact.condition, "records": fact.records, "first": fact.first, "last": fact.last}
+                self._say(logging.WARNING, "records given up, the destination was told", where, **said)
+            case DestinationFailed():
+                message = "the on-failure destination could not be told"
+                self._say(logging.ERROR, message, where, records=fact.records, reason=fact.reason)
+            case RecordsFiltered():
+                self._say(logging.DEBUG, "records filtered out", where, records=fact.records)
 
     def _released(self, fact: MessagesReleased) -> None:
         where = _Where(fact.mapping, "", "release")

@@ -27,13 +27,15 @@ from poller.model.facts import (
     MappingMoved,
     MappingRemoved,
     MessagesDeleted,
+    RecordsDiverted,
     RecordsDropped,
+    RecordsFiltered,
     Reloaded,
     SourceRead,
     State,
     Stopping,
 )
-from poller.model.outcome import Failed, Replied, label
+from poller.model.outcome import Failed, Partial, Replied, failed_records, label
 from poller.model.ports import Clock
 from poller.service.families import FAMILIES, Family
 from poller.service.standing import Standing, Standings
@@ -133,6 +135,8 @@ class _Series:
         self._polled = counter("poller_records_polled_total")
         self._invoked = counter("poller_records_invoked_total")
         self._failed = counter("poller_records_failed_total")
+        self._filtered = counter("poller_records_filtered_total")
+        self._diverted = counter("poller_records_on_failure_delivered_total")
         self._dropped = counters("poller_records_dropped_total")
         self._deleted = counter("poller_messages_deleted_total")
         self._invocations = counters("poller_invocations_total")
@@ -159,6 +163,10 @@ class _Series:
                 self._ended(fact)
             case RecordsDropped():
                 self._dropped[fact.condition].inc(fact.records)
+            case RecordsFiltered():
+                self._filtered.inc(fact.records)
+            case RecordsDiverted():
+                self._diverted.inc(fact.records)
             case MessagesDeleted():
                 self._deleted.inc(fact.deleted)
             case CheckpointWritten():
@@ -172,9 +180,8 @@ class _Series:
     def _ended(self, fact: BatchInvoked) -> None:
         self._invocations[label(fact.outcome)].inc()
         self._invoked.inc(fact.records)
-        if not isinstance(fact.outcome, Replied):
-            self._failed.inc(fact.records)
-        if isinstance(fact.outcome, Replied | Failed):
+        self._failed.inc(failed_records(fact.outcome, fact.records))
+        if isinstance(fact.outcome, Replied | Partial | Failed):
             self._duration.observe(fact.seconds)
 
 

@@ -7,7 +7,7 @@ import botocore.session
 import pytest
 
 from poller.aws.calls import Answer
-from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
+from poller.model.outcome import Failed, Outcome, Partial, Refused, Replied, Unavailable
 from poller.targets.aws_lambda import BATCH_FAULTS, LASTING, THROTTLES, TRANSIENT, classify
 
 NOW = 1_800_000_000.0
@@ -119,7 +119,7 @@ def kind(outcome: Outcome) -> str:
             return "batch"
         case Unavailable(lasting=lasting):
             return "lasts" if lasting else "passes"
-        case Replied():
+        case Replied() | Partial():
             return "reply"
 
 
