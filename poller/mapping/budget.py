@@ -104,10 +104,14 @@ class Holder:
         self._record_bytes = float(_GUESS_BYTES)
 
     @property
+    def page_bytes(self) -> int:
+        """What a page may weigh, so that two of them fit this partition's share."""
+        return max(_LEAST_PAGE_BYTES, self._budget.share_bytes // (COPIES * PAGES))
+
+    @property
     def limit(self) -> int:
-        """How many records the next read may ask for, so that its pages fit this partition's share."""
-        page = max(_LEAST_PAGE_BYTES, self._budget.share_bytes // (COPIES * PAGES))
-        return max(1, min(_MOST_RECORDS, int(page / self._record_bytes)))
+        """How many records the next read may ask for."""
+        return max(1, min(_MOST_RECORDS, int(self.page_bytes / self._record_bytes)))
 
     async def admit(self, answer_bytes: int) -> None:
         """Wait until an answer of this size may be taken into memory. One answer at a time."""

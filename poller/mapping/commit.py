@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import anyio
 import tenacity
 
-from poller.mapping import progress, row
+from poller.mapping import progress
+from poller.mapping.row import ShardRow, encode
 from poller.mapping.tools import Tools
 from poller.model.errors import Superseded, Transient
 from poller.model.facts import CheckpointOutcome, CheckpointWritten
@@ -13,32 +16,54 @@ from poller.model.record import Position
 
 
 class Checkpoint:
-    """The stored position of one shard, as this process last wrote or read it."""
+    """The stored row of one shard, as this process last wrote or read it."""
 
-    def __init__(self, tools: Tools, key: str, shard: str, stored: row.ShardRow, version: int) -> None:
+    def __init__(self, tools: Tools, key: str, shard: str, stored: ShardRow, version: int) -> None:
         self._tools = tools
         self.key = key
         self._shard = shard
         self.row = stored
         self._version = version
+        self._asked = 0
+        self._written = 0
+        self._writing = anyio.Lock()
 
     @property
     def position(self) -> Position:
         """Everything up to here is settled."""
         return self.row.position
 
-    async def advance(self, reached: Position) -> None:
-        """Everything up to `reached` is settled. Raises `Superseded` when another process has written the row."""
-        await self._write(row.ShardRow(position=progress.forward(self.row.position, reached)))
+    async def save(self, compose: Callable[[], ShardRow]) -> None:
+        """Make the store say what `compose` answers now or later; what others ask for meanwhile shares the write.
+
+        Raises:
+            Superseded: another process has written the row.
+        """
+        self._asked += 1
+        mine = self._asked
+        async with self._writing:
+            if self._written < mine:
+                covers, new = self._asked, compose()
+                await self._write(ShardRow(
+                    position=progress.forward(self.row.position, new.position),
+                    ended=new.ended,
+                    lanes=new.lanes,
+                    window=new.window,
+                ))
+                self._written = covers
+
+    async def create(self) -> None:
+        """Store the row if it is not stored yet. Raises `Superseded`."""
+        await self.save(lambda: self.row)
 
     async def end(self) -> None:
         """The shard is closed and settled to its last record. Raises `Superseded`."""
-        await self._write(row.ShardRow(position=self.row.position, ended=True))
+        await self.save(lambda: ShardRow(position=self.row.position, ended=True))
 
-    async def _write(self, new: row.ShardRow) -> None:
+    async def _write(self, new: ShardRow) -> None:
         if new == self.row and self._version:
             return
-        value = row.encode(new)
+        value = encode(new)
         async for attempt in tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(Transient),
             wait=tenacity.wait_exponential(multiplier=0.1, max=5.0),
@@ -59,7 +84,7 @@ class Checkpoint:
         error = state.outcome.exception() if state.outcome else None
         self._tell("error", self.row, str(error))
 
-    def _tell(self, outcome: CheckpointOutcome, new: row.ShardRow, reason: str = "") -> None:
+    def _tell(self, outcome: CheckpointOutcome, new: ShardRow, reason: str = "") -> None:
         self._tools.observe(
             CheckpointWritten(
                 mapping=self._tools.mapping,

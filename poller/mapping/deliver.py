@@ -1,114 +1,69 @@
-"""Sending one batch until something is decided about it. The function's failure is a value; nothing is raised."""
+"""One call of the function, told before and after. The function's failure is a value; nothing is raised."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import anyio
 
 from poller.mapping.batch import Batch
-from poller.mapping.retry import Advance, Again, Leave, expired, next_step
-from poller.mapping.standing import Standing
+from poller.mapping.reply import understood
 from poller.mapping.tools import Tools
-from poller.model.facts import BatchInvoked, BatchSent, RecordsDropped
+from poller.model.facts import BatchInvoked, BatchSent
 from poller.model.outcome import Outcome, Replied
-from poller.model.record import event_of
+
+
+@dataclass(slots=True)
+class Attempts:
+    """The calls made with one batch."""
+
+    request_id: str
+    made: int = 0
+    failures: int = 0
+    """In a row, whatever the reason."""
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
-    """These records are done with: processed, or given up and told about."""
+class Call:
+    """One call, ended."""
 
-    records: Batch
-    rest: Batch = ()
-    """What is still to be delivered, a new batch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """The queue gives the batch to somebody again when its visibility ends."""
+    outcome: Outcome
+    """As the mapping's rules understand it."""
+    body: bytes
+    """What the function returned."""
+    seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """The process is stopping; the batch was not processed."""
-
-
-Delivered: TypeAlias = Settled | Left | Stopped
-
-
-async def deliver(
-    tools: Tools,
-    shard: str,
-    batch: Batch,
-    standing: Standing,
-    *,
-    retention: Callable[[], float],
-    lease_end: float = math.inf,
-) -> Delivered:
-    """Invoke with a batch until it succeeds, its source drops its records, its lease ends, or the process stops.
+async def call(tools: Tools, shard: str, batch: Batch, event: bytes, attempts: Attempts, *, arrived: float) -> Call:
+    """Invoke once.
 
     Args:
-        retention: seconds a stream keeps a record, as last heard (it may be raised while a batch is stuck); what is
-            older is given up under the condition Expired.
-        lease_end: when a queue's messages become visible again, on `anyio.current_time`.
+        arrived: unix seconds, of the batch's last record.
     """
-    request_id = tools.new_id()
-    attempt = failures = 0
-    while not tools.stop.is_set():
-        gone = 0 if tools.source.redelivers else expired(batch, now=tools.clock(), retention=retention())
-        if gone:
-            _tell_expired(tools, shard, batch[:gone])
-            return Settled(batch[:gone], batch[gone:])
-        if anyio.current_time() >= lease_end:
-            return Left()
-        attempt += 1
-        outcome, seconds = await _invoke(tools, shard, batch, request_id)
-        failures = 0 if isinstance(outcome, Replied) else failures + 1
-        step = next_step(outcome, failures=failures, redelivers=tools.source.redelivers, chance=tools.chance())
-        tools.observe(
-            BatchInvoked(
-                mapping=tools.mapping,
-                shard=shard,
-                records=len(batch),
-                outcome=outcome,
-                seconds=seconds,
-                request_id=request_id,
-                attempt=attempt,
-                retry_in=step.after if isinstance(step, Again) else None,
-            )
-        )
-        match step:
-            case Advance():
-                return Settled(batch)
-            case Leave():
-                return Left()
-            case Again(after=after):
-                standing.failed(failures)
-                await tools.pause(min(after, max(0.0, lease_end - anyio.current_time())))
-    return Stopped()
-
-
-async def _invoke(tools: Tools, shard: str, batch: Batch, request_id: str) -> tuple[Outcome, float]:
-    """One call of the function, and the seconds it took. The event lives only as long as the call."""
-    age = tools.clock() - batch[-1].arrived
+    age = tools.clock() - arrived
     tools.observe(BatchSent(mapping=tools.mapping, shard=shard, records=len(batch), age=age))
     began = anyio.current_time()
-    outcome = await tools.target.invoke(event_of(batch), request_id)
-    return outcome, anyio.current_time() - began
+    outcome = await tools.target.invoke(event, attempts.request_id)
+    body = outcome.body if isinstance(outcome, Replied) else b""
+    if tools.policy.partial:
+        outcome = understood(outcome, batch, redelivers=tools.source.redelivers)
+    attempts.made += 1
+    return Call(outcome, body, anyio.current_time() - began)
 
 
-def _tell_expired(tools: Tools, shard: str, records: Batch) -> None:
+def tell(
+    tools: Tools, shard: str, batch: Batch, ended: Call, attempts: Attempts, *, retry_in: float | None
+) -> None:
+    """Say how a call ended and what follows."""
     tools.observe(
-        RecordsDropped(
+        BatchInvoked(
             mapping=tools.mapping,
             shard=shard,
-            condition="Expired",
-            records=len(records),
-            first=records[0].id,
-            last=records[-1].id,
+            records=len(batch),
+            outcome=ended.outcome,
+            seconds=ended.seconds,
+            request_id=attempts.request_id,
+            attempt=attempts.made,
+            retry_in=retry_in,
         )
     )

@@ -1,10 +1,12 @@
-"""The order of positions: a checkpoint only ever moves forward. No I/O, no clock."""
+"""The order of positions, and the highest one below which everything is settled. No I/O, no clock."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Sequence
 from typing import TypeAlias
 
-from poller.model.record import After, At, Position, TrimHorizon
+from poller.model.record import After, At, Position, Record, TrimHorizon
 
 _Rank: TypeAlias = tuple[int, float]
 
@@ -14,8 +16,12 @@ def forward(stored: Position, reached: Position) -> Position:
     return reached if _rank(reached) > _rank(stored) else stored
 
 
+def behind(sequence: str, other: str) -> bool:
+    """Whether a sequence number lies before another. As text, "9" would follow "10"."""
+    return int(sequence) < int(other)
+
+
 def _rank(position: Position) -> _Rank:
-    """Sequence numbers compare as integers: as text, "9" would follow "10"."""
     match position:
         case TrimHorizon():
             return (0, 0)
@@ -34,3 +40,41 @@ def spell(position: Position) -> str:
             return f"AT_TIMESTAMP {time:.3f}"
         case After(sequence=sequence):
             return sequence
+
+
+class Progress:
+    """What of a partition is held: read, and not settled. Records may be settled in any order."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[str, tuple[Record, str]] = OrderedDict()  # with the id of the record read before it
+        self._last = ""
+        self.size_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def took(self, records: Sequence[Record]) -> None:
+        """These were read, in order, behind everything read before."""
+        for record in records:
+            self._held[record.id] = (record, self._last)
+            self._last = record.id
+            self.size_bytes += len(record.body)
+
+    def settled(self, records: Sequence[Record]) -> int:
+        """These are done with. Answers their bytes."""
+        freed = 0
+        for record in records:
+            if self._held.pop(record.id, None) is not None:
+                freed += len(record.body)
+        self.size_bytes -= freed
+        return freed
+
+    @property
+    def oldest(self) -> Record | None:
+        """The first record held."""
+        return next(iter(self._held.values()))[0] if self._held else None
+
+    @property
+    def watermark(self) -> str:
+        """The id of the last record before which, itself included, everything read is settled; "" for none yet."""
+        return next(iter(self._held.values()))[1] if self._held else self._last

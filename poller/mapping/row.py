@@ -16,12 +16,46 @@ class MappingRow(msgspec.Struct, frozen=True, kw_only=True):
     """StartingPosition, with LATEST resolved to the moment of the first sight."""
 
 
-class ShardRow(msgspec.Struct, frozen=True, kw_only=True):
+class Chunk(msgspec.Struct, frozen=True, array_like=True):
+    """A batch, without its records."""
+
+    count: int
+    last: str
+    """The sequence number of its last record; of an empty one (a window's final invocation) where it stands."""
+
+
+class LaneRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A lane that stands ahead of its shard's position, or in the middle of retries."""
+
+    done: str = ""
+    """Everything of this lane up to this sequence number is settled; "": nothing behind the position."""
+    chunks: tuple[Chunk, ...] = ()
+    """The batches that failures made, in the order in which they are delivered."""
+    tried: int = 0
+    """Attempts that failed with the first of them."""
+    request_id: str = ""
+    """Under which the first of them is invoked."""
+
+
+class WindowRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An open tumbling window."""
+
+    start: float
+    """Unix seconds."""
+    state: msgspec.Raw
+    """What the function returned last, a JSON value."""
+
+
+class ShardRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How far a shard has been processed."""
 
     position: Position
+    """Everything up to here is settled."""
     ended: bool = False
     """Closed, read to its end, and every record settled."""
+    lanes: tuple[LaneRow, ...] = ()
+    """All lanes in order when one of them has something to say, else none."""
+    window: WindowRow | None = None
 
 
 def prefix(mapping: str, source: str, identity: str) -> str:

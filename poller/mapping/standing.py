@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
+
+import anyio
 
 from poller.mapping import progress
 from poller.mapping.budget import Holder
@@ -16,40 +17,48 @@ class Standing:
     """The records of one partition between their read and their settlement."""
 
     def __init__(self, tools: Tools, shard: str, holder: Holder, position: Position | None = None) -> None:
+        self.progress = progress.Progress()
+        self.caught_up = False
+        """The last read brought everything there was."""
         self._tools = tools
         self._shard = shard
         self._holder = holder
         self._position = position
-        self._held: OrderedDict[str, Record] = OrderedDict()
         self._behind = 0.0
         self._attempt = 0
+        self._freed = anyio.Event()
         self._tell()
 
     def took(self, page: Page) -> None:
         """A read brought a page (or, with an empty one, nothing)."""
         self._holder.took(len(page.records), page.size_bytes)
-        for record in page.records:
-            self._held[record.id] = record
+        self.progress.took(page.records)
+        self.caught_up = not page.full and page.behind == 0
         if page.records or page.behind != self._behind:
             self._behind = page.behind
             self._tell()
 
     def left(self, records: Sequence[Record], position: Position | None = None) -> None:
         """Records have left memory: settled, or given back. `position` is the checkpoint they moved."""
-        for record in records:
-            self._held.pop(record.id, None)
-        self._holder.settle(sum(len(record.body) for record in records))
+        self._holder.settle(self.progress.settled(records))
         self._position = position or self._position
         self._attempt = 0
         self._tell()
+        self._freed.set()
 
     def failed(self, attempt: int) -> None:
         """The batch at the head failed for the `attempt`th time."""
         self._attempt = attempt
         self._tell()
 
+    async def room(self) -> None:
+        """Wait until so much has been settled that another page may be read ahead."""
+        while len(self.progress) and self.progress.size_bytes > self._holder.page_bytes:
+            self._freed = anyio.Event()
+            await self._freed.wait()
+
     def _tell(self) -> None:
-        first = next(iter(self._held.values()), None)
+        first = self.progress.oldest
         self._tools.observe(
             ShardStands(
                 mapping=self._tools.mapping,
@@ -57,7 +66,7 @@ class Standing:
                 checkpoint=progress.spell(self._position) if self._position else "",
                 oldest=first.arrived if first else None,
                 behind=self._behind,
-                held=len(self._held),
+                held=len(self.progress),
                 attempt=self._attempt,
             )
         )

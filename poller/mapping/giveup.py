@@ -1,0 +1,65 @@
+"""Giving records up: the destination, if there is one, is told; what it was not told of counts as dropped."""
+
+from __future__ import annotations
+
+from poller.mapping.batch import Batch
+from poller.mapping.document import account_of
+from poller.mapping.tools import Tools
+from poller.mapping.window import Close, information
+from poller.mapping.row import WindowRow
+from poller.model.errors import Denied, Transient
+from poller.model.facts import Condition, DestinationFailed, RecordsDiverted, RecordsDropped
+from poller.model.outcome import Outcome
+
+
+async def give_up(
+    tools: Tools,
+    shard: str,
+    records: Batch,
+    condition: Condition,
+    *,
+    outcome: Outcome | None,
+    invoke_count: int,
+    request_id: str,
+    window: WindowRow | None = None,
+    close: Close | None = None,
+) -> None:
+    """Tell the destination, or that there is none. What the source itself dropped has no account.
+
+    A delivery that fails is told and does not hold up the shard. Source: on real mappings it drops the batch.
+
+    Args:
+        outcome: of the last call; None when the function was never invoked with these records.
+        invoke_count: attempts with exactly these records.
+        window: the tumbling window they belong to.
+    """
+    if tools.destination is not None and condition != "Expired":
+        account = account_of(
+            records,
+            condition=condition,
+            outcome=outcome,
+            invoke_count=invoke_count,
+            request_id=request_id,
+            function=tools.function_name,
+            source_arn=tools.source_name,
+            uuid=tools.uuid,
+            shard=shard,
+            now=tools.clock(),
+            random_id=tools.new_id(),
+            family=tools.family,
+            window=information(window, tools.policy.tumbling, close=close) if window else None,
+        )
+        try:
+            await tools.destination.send(account)
+        except (Transient, Denied) as error:
+            tools.observe(
+                DestinationFailed(mapping=tools.mapping, shard=shard, records=len(records), reason=str(error))
+            )
+        else:
+            tools.observe(_told(RecordsDiverted, tools, shard, records, condition))
+            return
+    tools.observe(_told(RecordsDropped, tools, shard, records, condition))
+
+
+def _told[K](  # placeholder
+): ...
