@@ -41,12 +41,14 @@ class Reader:
         self._holder = holder
         self._standing = standing
         self._failures = 0
+        self.answered = 0.0
+        """When the last answer came, on `anyio.current_time`, before it waited for room in memory."""
 
     async def read(self, cursor: Cursor, limit: int | None = None) -> Page | None:
         """One read; None when it failed in a way that passes, after a pause. The page counts as held."""
         began = anyio.current_time()
         try:
-            page = await self._tools.source.read(self._shard, cursor, limit or self._holder.limit, self._holder.admit)
+            page = await self._tools.source.read(self._shard, cursor, limit or self._holder.limit, self._admit)
         except PollerError as error:
             self._holder.took(0, 0)
             self._tell("throttled" if isinstance(error, Throttled) else "error", began, reason=str(error))
@@ -59,6 +61,10 @@ class Reader:
         self._tell("records" if page.records else "empty", began, page)
         self._standing.took(page)
         return page
+
+    async def _admit(self, size_bytes: int) -> None:
+        self.answered = anyio.current_time()
+        await self._holder.admit(size_bytes)
 
     async def _wait_out(self, error: Transient | Denied) -> None:
         """Pause as the failure asks for. What is in flight goes on; a refusal is told as the mapping's problem."""
@@ -97,6 +103,12 @@ async def read_shard(
             try:
                 page = await reader.read(cursor)
             except Trimmed:
+                if isinstance(
+                    cursor.position, TrimHorizon
+                ):  # nothing was passed over, but it must not be asked at once
+                    cursor = Cursor(position=TrimHorizon())
+                    await tools.pause(tools.policy.poll_interval)
+                    continue
                 lost_behind = progress.spell(cursor.position)
                 tools.observe(
                     RecordsDropped(

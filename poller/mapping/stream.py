@@ -35,6 +35,7 @@ class Stream:
         self._prefix = row.prefix(tools.mapping, tools.source_name, topology.identity)
         self._rows: dict[str, Checkpoint] = {}
         self._running: set[str] = set()
+        self._let_go: set[str] = set()
         self._latest: dict[str, Cursor] = {}
         self._missing: frozenset[str] = frozenset()
         self._blocked: frozenset[str] = frozenset()
@@ -148,8 +149,10 @@ class Stream:
                 )
         self._running.discard(shard)
         self._moved(shard, state, progress.spell(checkpoint.position))
-        self._listing_pause = _LISTING_SOON
-        self._nap.cancel()
+        if state == "ended" or shard not in self._let_go:  # one that goes again and again waits for its turn
+            self._listing_pause = _LISTING_SOON
+            self._nap.cancel()
+        self._let_go.add(shard)
 
     async def _process(self, shard: str, checkpoint: Checkpoint) -> bool:
         """Read, batch and deliver. Answers whether the shard's end was reached and settled."""
