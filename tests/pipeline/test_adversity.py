@@ -8,7 +8,7 @@ from poller.model.facts import BatchInvoked, MappingProblem, RecordsDropped
 from poller.model.outcome import Failed, Outcome, Replied
 from poller.model.ports import Admit
 from poller.model.record import Cursor, Page
-from tests.pipeline.doubles import EPOCH, HOUR, Call, FakeFunction, FakeStream, now, until, virtual, world
+from tests.pipeline.doubles import EPOCH, HOUR, Call, FakeFunction, FakeQueue, FakeStream, now, until, virtual, world
 
 
 class Refusing(FakeStream):
@@ -74,3 +74,23 @@ async def test_a_batch_older_than_the_retention_that_fails_is_given_up_after_tha
         await until(lambda: function.succeeded == [3])
     assert [fact.records for fact in mapping.told(RecordsDropped)] == [2]
     assert len(mapping.told(BatchInvoked)) == 2
+
+
+@virtual
+async def test_a_batch_of_a_queue_leaves_while_its_messages_are_ours_though_its_window_is_longer():
+    queue, function = FakeQueue(visibility=30, wait=1), FakeFunction()
+    queue.put(3)
+    async with world(queue, function, batch_size=100, window=300.0):
+        await until(lambda: len(queue.deleted) == 3, within=60)
+    assert [call.sequences for call in function.calls] == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize("window", [0.0, 5.0])
+@virtual
+async def test_messages_are_ours_from_their_receipt_on_and_not_from_the_beginning_of_a_long_poll(window: float):
+    queue, function = FakeQueue(visibility=10, wait=20), FakeFunction()
+    async with world(queue, function, batch_size=100, poll_interval=20, window=window):
+        await anyio.sleep(15)
+        queue.put(3)
+        await until(lambda: len(queue.deleted) == 3, within=60)
+    assert [call.sequences for call in function.calls] == [[1, 2, 3]]
