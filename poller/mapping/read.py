@@ -7,7 +7,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from poller.mapping import progress
 from poller.mapping.budget import Holder
-from poller.mapping.retry import backoff
+from poller.mapping.retry import ASKED_CAP, backoff
 from poller.mapping.standing import Standing
 from poller.mapping.tools import Tools
 from poller.model.errors import Denied, PollerError, ShardGone, Throttled, Transient, Trimmed
@@ -68,7 +68,7 @@ class Reader:
 
     async def _wait_out(self, error: Transient | Denied) -> None:
         """Pause as the failure asks for. What is in flight goes on; a refusal is told as the mapping's problem."""
-        least = max(_THROTTLED, error.after) if isinstance(error, Throttled) else 0.0
+        least = max(_THROTTLED, min(error.after, ASKED_CAP)) if isinstance(error, Throttled) else 0.0
         denied = isinstance(error, Denied)
         seconds = max(least, backoff(self._failures, self._tools.chance(), base=_DENIED if denied else _FAILED))
         if denied:

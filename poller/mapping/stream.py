@@ -134,6 +134,7 @@ class Stream:
     async def _run_shard(self, shard: str, checkpoint: Checkpoint) -> None:
         """Process a shard to its end, the stop, or the loss of its ownership."""
         state: Literal["ended", "released"] = "released"
+        superseded = False
         self._moved(shard, "owned", progress.spell(checkpoint.position))
         try:
             await checkpoint.advance(checkpoint.position)
@@ -141,12 +142,9 @@ class Stream:
                 await checkpoint.end()
                 state = "ended"
         except* Superseded:
-            del self._rows[shard]
-            stored = await self._tools.store.get(checkpoint.key)
-            if stored is not None:
-                self._rows[shard] = Checkpoint(
-                    self._tools, checkpoint.key, shard, row.decode_shard(stored.value), stored.version
-                )
+            superseded = True
+        if superseded:
+            self._rows[shard] = await checkpoint.reread()
         self._running.discard(shard)
         self._moved(shard, state, progress.spell(checkpoint.position))
         if state == "ended" or shard not in self._let_go:  # one that goes again and again waits for its turn

@@ -1,14 +1,30 @@
 """What a mapping does when its surroundings misbehave for long, in virtual time: it waits, and it loses nothing."""
 
+from collections.abc import AsyncIterator
+
 import anyio
 import pytest
 
-from poller.model.errors import NotFound, PollerError, ShardGone, Trimmed
-from poller.model.facts import BatchInvoked, MappingProblem, RecordsDropped
-from poller.model.outcome import Failed, Outcome, Replied
-from poller.model.ports import Admit
+from poller.mapping.budget import Budget
+from poller.model.errors import NotFound, PollerError, ShardGone, Throttled, Transient, Trimmed
+from poller.model.facts import BatchInvoked, CheckpointWritten, MappingProblem, RecordsDropped
+from poller.model.outcome import Failed, Outcome, Refused, Replied
+from poller.model.ports import Admit, Row, Store
 from poller.model.record import Cursor, Page
-from tests.pipeline.doubles import EPOCH, HOUR, Call, FakeFunction, FakeQueue, FakeStream, now, until, virtual, world
+from poller.stores.memory import MemoryStore
+from tests.pipeline.doubles import (
+    EPOCH,
+    HOUR,
+    Call,
+    FakeFunction,
+    FakeQueue,
+    FakeStream,
+    Shard,
+    now,
+    until,
+    virtual,
+    world,
+)
 
 
 class Refusing(FakeStream):
@@ -94,3 +110,100 @@ async def test_messages_are_ours_from_their_receipt_on_and_not_from_the_beginnin
         queue.put(3)
         await until(lambda: len(queue.deleted) == 3, within=60)
     assert [call.sequences for call in function.calls] == [[1, 2, 3]]
+
+
+@virtual
+async def test_room_in_memory_is_not_kept_by_a_read_that_is_cancelled_while_it_is_admitted():
+    budget = Budget(1000)
+    with anyio.CancelScope() as scope, budget.join() as holder:
+        scope.cancel()
+        await holder.admit(100)
+    assert scope.cancelled_caught
+    assert budget.used_bytes == 0
+
+
+@pytest.mark.parametrize("seconds", [10.0**9, float("inf")])
+@virtual
+async def test_an_absurd_retry_after_stops_a_shard_for_a_quarter_of_an_hour_at_the_most(seconds: float):
+    def behave(call: Call) -> Outcome:
+        return Refused(reason="throttled", after=seconds) if call.at < EPOCH + 600 else Replied()
+
+    stream, function = FakeStream(), FakeFunction(behave)
+    stream.put("shard-0", 1)
+    stream.failures = [Throttled("slow down", after=seconds)]
+    async with world(stream, function):
+        await until(lambda: function.succeeded == [1], within=2000)
+
+
+class Failing:
+    """A store that fails for some time, as one whose disk is full, and works again."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.failing = False
+        self.reads_to_fail = 0
+
+    def _fail(self) -> None:
+        if self.failing:
+            raise Transient("store: database or disk is full")
+
+    async def get(self, key: str) -> Row | None:
+        self._fail()
+        if self.reads_to_fail:
+            self.reads_to_fail -= 1
+            raise Transient("store: database is locked")
+        return await self.store.get(key)
+
+    async def put(self, key: str, value: bytes, expected: int) -> int:
+        self._fail()
+        return await self.store.put(key, value, expected)
+
+    async def scan(self, prefix: str) -> AsyncIterator[tuple[str, Row]]:
+        self._fail()
+        async for row in self.store.scan(prefix):
+            yield row
+
+    async def delete(self, key: str, expected: int) -> None:
+        self._fail()
+        await self.store.delete(key, expected)
+
+
+@virtual
+async def test_a_store_that_fails_for_an_hour_stops_the_checkpoint_and_repeats_nothing():
+    stream, function = FakeStream(page=10), FakeFunction()
+    async with MemoryStore().open() as memory:
+        store = Failing(memory)
+        async with world(stream, function, store) as mapping:
+            stream.put("shard-0", 10)
+            await until(lambda: len(function.succeeded) == 10)
+            store.failing = True
+            stream.put("shard-0", 30)
+            await anyio.sleep(3600)
+            assert function.succeeded == list(range(1, 21))
+            store.failing = False
+            await until(lambda: len(function.succeeded) == 40)
+    told = mapping.told(CheckpointWritten)
+    assert 100 < len([fact for fact in told if fact.outcome == "error"]) < 1000
+    assert (told[-1].outcome, told[-1].position) == ("written", "40")
+    assert function.succeeded == list(range(1, 41))
+
+
+@virtual
+async def test_a_row_that_another_wrote_while_the_store_fails_takes_no_other_shard_with_it():
+    stream, function = FakeStream(), FakeFunction(seconds=5)
+    stream.shards = {"a": Shard(), "b": Shard()}
+    async with MemoryStore().open() as memory:
+        store = Failing(memory)
+        async with world(stream, function, store):
+            await anyio.sleep(3)
+            stream.put("a", 1)
+            stream.put("b", 1)
+            await until(lambda: len(function.calls) == 2)
+            (key,) = [key async for key, _ in memory.scan("m/") if key.endswith("/a")]
+            row = await memory.get(key)
+            assert row is not None
+            await memory.put(key, row.value, row.version)
+            store.reads_to_fail = 3
+            await until(lambda: sorted(function.succeeded) == [1, 1, 2])
+            await anyio.sleep(60)
+    assert sorted(function.succeeded) == [1, 1, 2]
