@@ -12,6 +12,7 @@ from poller.mapping import progress, row
 from poller.mapping.tools import Tools
 from poller.model.errors import Superseded, Transient
 from poller.model.facts import CheckpointOutcome, CheckpointWritten
+from poller.model.ports import Row
 from poller.model.record import Position
 
 T = TypeVar("T")
@@ -50,14 +51,29 @@ class Checkpoint:
     async def _write(self, new: row.ShardRow) -> None:
         if new == self.row and self._version:
             return
-        value = row.encode(new)
         try:
-            self._version = await self._patiently(lambda: self._tools.store.put(self.key, value, self._version))
+            self._version = await self._put(row.encode(new))
         except Superseded as error:
             self._tell("superseded", new, str(error))
             raise
         self.row = new
         self._tell("written", new)
+
+    async def _put(self, value: bytes) -> int:
+        tries = 0
+
+        async def put() -> int:
+            nonlocal tries
+            tries += 1
+            return await self._tools.store.put(self.key, value, self._version)
+
+        try:
+            return await self._patiently(put)
+        except Superseded:
+            ours = Row(value, self._version + 1)
+            if tries > 1 and await self._patiently(lambda: self._tools.store.get(self.key)) == ours:
+                return ours.version  # a try that failed had written it all the same
+            raise
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """A call to the store, again and again until it does not fail in passing."""

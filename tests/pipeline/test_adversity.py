@@ -7,7 +7,7 @@ import pytest
 
 from poller.mapping.budget import Budget
 from poller.model.errors import NotFound, PollerError, ShardGone, Throttled, Transient, Trimmed
-from poller.model.facts import BatchInvoked, CheckpointWritten, MappingProblem, RecordsDropped
+from poller.model.facts import BatchInvoked, CheckpointWritten, MappingProblem, RecordsDropped, ShardMoved
 from poller.model.outcome import Failed, Outcome, Refused, Replied
 from poller.model.ports import Admit, Row, Store
 from poller.model.record import Cursor, Page
@@ -207,3 +207,31 @@ async def test_a_row_that_another_wrote_while_the_store_fails_takes_no_other_sha
             await until(lambda: sorted(function.succeeded) == [1, 1, 2])
             await anyio.sleep(60)
     assert sorted(function.succeeded) == [1, 1, 2]
+
+
+class Ambiguous(Failing):
+    """A store whose writes reach the disk and say that they failed."""
+
+    async def put(self, key: str, value: bytes, expected: int) -> int:
+        version = await super().put(key, value, expected)
+        if self.writes_to_deny:
+            self.writes_to_deny -= 1
+            raise Transient("store: disk I/O error")
+        return version
+
+    writes_to_deny = 0
+
+
+@virtual
+async def test_a_write_that_failed_and_reached_the_disk_all_the_same_is_not_taken_for_another_process():
+    stream, function = FakeStream(page=10), FakeFunction()
+    stream.put("shard-0", 30)
+    async with MemoryStore().open() as memory:
+        store = Ambiguous(memory)
+        async with world(stream, function, store, batch_size=10) as mapping:
+            await until(lambda: len(function.succeeded) == 10)
+            store.writes_to_deny = 1
+            await until(lambda: len(function.succeeded) == 30)
+            await anyio.sleep(1)
+    assert {fact.outcome for fact in mapping.told(CheckpointWritten)} == {"written", "error"}
+    assert len(mapping.told(ShardMoved)) == 2
