@@ -59,9 +59,9 @@ class Budget:
 
     async def acquire(self, size_bytes: int) -> None:
         """Wait for room."""
+        await checkpoint()  # here, where nothing is held yet: a cancelled reader must not keep its room
         if not self._waiting and self._fits(size_bytes):
             self.used_bytes += size_bytes
-            await checkpoint()
             return
         waiter = _Waiter(size_bytes, anyio.Event())
         self._waiting.append(waiter)

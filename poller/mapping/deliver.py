@@ -53,13 +53,15 @@ async def deliver(
 
     Args:
         retention: seconds a stream keeps a record, as last heard (it may be raised while a batch is stuck); what is
-            older is given up under the condition Expired.
+            older and failed at least once is given up under the condition Expired.
         lease_end: when a queue's messages become visible again, on `anyio.current_time`.
     """
     request_id = tools.new_id()
     attempt = failures = 0
     while not tools.stop.is_set():
-        gone = 0 if tools.source.redelivers else expired(batch, now=tools.clock(), retention=retention())
+        # What the source handed out is tried once, whatever our clock and the last listing say of its age.
+        tried = attempt > 0 and not tools.source.redelivers
+        gone = expired(batch, now=tools.clock(), retention=retention()) if tried else 0
         if gone:
             _tell_expired(tools, shard, batch[:gone])
             return Settled(batch[:gone], batch[gone:])

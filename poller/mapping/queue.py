@@ -19,6 +19,8 @@ from poller.model.record import Cursor, Record, Topology, TrimHorizon
 
 _RECEIVE_MOST = 10
 """Messages that SQS hands out at once."""
+_POLL_LONGEST = 20
+"""Seconds that a receive waits at the most."""
 
 
 class Queue:
@@ -54,18 +56,19 @@ class Queue:
         """
         policy, stop = self._tools.policy, self._tools.stop
         batcher = Batcher(policy, anyio.current_time())
-        lease_end = anyio.current_time() + self._lease
+        lease_end = math.inf
         held = 0
         while not stop.is_set():
             began = anyio.current_time()
-            if not held:
-                lease_end = began + self._lease
             count = min(_RECEIVE_MOST, policy.batch_size - held)
             page = await self._reader.read(Cursor(position=TrimHorizon()), count)
             records = page.records if page else ()
+            if records and not held:
+                lease_end = self._reader.answered + self._lease
             batcher.take(records, anyio.current_time())
             held += len(records)
-            if batches := batcher.ready(anyio.current_time()):
+            batches = batcher.ready(anyio.current_time())
+            if batches or (held and not self._may_wait_on(lease_end)):
                 return batches + batcher.rest(), lease_end
             if page is not None and not records:
                 took = anyio.current_time() - began
@@ -76,6 +79,11 @@ class Queue:
                 break
         await self._release([record for batch in batcher.rest() for record in batch])
         return [], lease_end
+
+    def _may_wait_on(self, lease_end: float) -> bool:
+        """Whether another receive leaves the function half of the lease; a window that is longer closes early."""
+        receive = min(_POLL_LONGEST, math.ceil(self._tools.policy.poll_interval))
+        return anyio.current_time() + receive <= lease_end - self._lease / 2
 
     @staticmethod
     def _until(batcher: Batcher) -> float:

@@ -7,7 +7,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from poller.mapping import progress
 from poller.mapping.budget import Holder
-from poller.mapping.retry import backoff
+from poller.mapping.retry import ASKED_CAP, backoff
 from poller.mapping.standing import Standing
 from poller.mapping.tools import Tools
 from poller.model.errors import Denied, PollerError, ShardGone, Throttled, Transient, Trimmed
@@ -41,12 +41,14 @@ class Reader:
         self._holder = holder
         self._standing = standing
         self._failures = 0
+        self.answered = 0.0
+        """When the last answer came, on `anyio.current_time`, before it waited for room in memory."""
 
     async def read(self, cursor: Cursor, limit: int | None = None) -> Page | None:
         """One read; None when it failed in a way that passes, after a pause. The page counts as held."""
         began = anyio.current_time()
         try:
-            page = await self._tools.source.read(self._shard, cursor, limit or self._holder.limit, self._holder.admit)
+            page = await self._tools.source.read(self._shard, cursor, limit or self._holder.limit, self._admit)
         except PollerError as error:
             self._holder.took(0, 0)
             self._tell("throttled" if isinstance(error, Throttled) else "error", began, reason=str(error))
@@ -60,9 +62,13 @@ class Reader:
         self._standing.took(page)
         return page
 
+    async def _admit(self, size_bytes: int) -> None:
+        self.answered = anyio.current_time()
+        await self._holder.admit(size_bytes)
+
     async def _wait_out(self, error: Transient | Denied) -> None:
         """Pause as the failure asks for. What is in flight goes on; a refusal is told as the mapping's problem."""
-        least = max(_THROTTLED, error.after) if isinstance(error, Throttled) else 0.0
+        least = max(_THROTTLED, min(error.after, ASKED_CAP)) if isinstance(error, Throttled) else 0.0
         denied = isinstance(error, Denied)
         seconds = max(least, backoff(self._failures, self._tools.chance(), base=_DENIED if denied else _FAILED))
         if denied:
@@ -97,6 +103,12 @@ async def read_shard(
             try:
                 page = await reader.read(cursor)
             except Trimmed:
+                if isinstance(
+                    cursor.position, TrimHorizon
+                ):  # nothing was passed over, but it must not be asked at once
+                    cursor = Cursor(position=TrimHorizon())
+                    await tools.pause(tools.policy.poll_interval)
+                    continue
                 lost_behind = progress.spell(cursor.position)
                 tools.observe(
                     RecordsDropped(

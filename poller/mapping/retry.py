@@ -15,6 +15,8 @@ from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
 
 CAP = 60.0
 """The longest pause between two tries, seconds, before jitter. AWS's own cap is not known."""
+ASKED_CAP = 900.0
+"""The longest pause that somebody else may ask for: a Retry-After can be absurd, and nothing may stop for ever."""
 _JITTER = 0.35
 _EXPONENT_LIMIT = 16
 
@@ -54,7 +56,7 @@ def next_step(outcome: Outcome, *, failures: int, redelivers: bool, chance: floa
         case Failed():
             return Leave() if redelivers else Again(backoff(failures, chance))
         case Refused(after=after):
-            return Again(max(after, backoff(failures, chance)))
+            return Again(max(min(after, ASKED_CAP), backoff(failures, chance)))
         case Unavailable(lasting=lasting):
             return Again(backoff(failures, chance, base=5.0 if lasting else 1.0))
 

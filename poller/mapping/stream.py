@@ -35,6 +35,7 @@ class Stream:
         self._prefix = row.prefix(tools.mapping, tools.source_name, topology.identity)
         self._rows: dict[str, Checkpoint] = {}
         self._running: set[str] = set()
+        self._let_go: set[str] = set()
         self._latest: dict[str, Cursor] = {}
         self._missing: frozenset[str] = frozenset()
         self._blocked: frozenset[str] = frozenset()
@@ -133,6 +134,7 @@ class Stream:
     async def _run_shard(self, shard: str, checkpoint: Checkpoint) -> None:
         """Process a shard to its end, the stop, or the loss of its ownership."""
         state: Literal["ended", "released"] = "released"
+        superseded = False
         self._moved(shard, "owned", progress.spell(checkpoint.position))
         try:
             await checkpoint.advance(checkpoint.position)
@@ -140,16 +142,15 @@ class Stream:
                 await checkpoint.end()
                 state = "ended"
         except* Superseded:
-            del self._rows[shard]
-            stored = await self._tools.store.get(checkpoint.key)
-            if stored is not None:
-                self._rows[shard] = Checkpoint(
-                    self._tools, checkpoint.key, shard, row.decode_shard(stored.value), stored.version
-                )
+            superseded = True
+        if superseded:
+            self._rows[shard] = await checkpoint.reread()
         self._running.discard(shard)
         self._moved(shard, state, progress.spell(checkpoint.position))
-        self._listing_pause = _LISTING_SOON
-        self._nap.cancel()
+        if state == "ended" or shard not in self._let_go:  # one that goes again and again waits for its turn
+            self._listing_pause = _LISTING_SOON
+            self._nap.cancel()
+        self._let_go.add(shard)
 
     async def _process(self, shard: str, checkpoint: Checkpoint) -> bool:
         """Read, batch and deliver. Answers whether the shard's end was reached and settled."""
