@@ -14,11 +14,13 @@ COPIES = 2
 a record and the event it is part of while a batch is sent."""
 PAGES = 2
 """Pages that a partition holds at the most: the one being processed and the one read ahead."""
+STANDING_BYTES = 196_608
+"""What a partition takes besides its records, as measured: the buffers of its two connections, and allocation waste."""
 _MOST_RECORDS = 10_000
 _LEAST_PAGE_BYTES = 65_536
-_GUESS_BYTES = 1_048_576
-"""What a record is taken to weigh before the first was seen: a first read that asks for little costs one more read, a
-first read that asks for too much costs the ceiling."""
+_GUESS_BYTES = 262_144
+"""What a record is taken to weigh before the first was seen. A first read that asks for little costs one more read, one
+that asks for too much costs the ceiling; records of 1 MiB, four times as much, still make a page of a share's size."""
 _WEIGHT = 0.25
 """Of the newest page in the average size of a record."""
 _ANSWER_BYTES = 14_680_064
@@ -37,7 +39,7 @@ class Budget:
     """A ceiling for the bytes held. Readers wait for room before they take an answer's body off the connection.
 
     Waiters are served in order, except that one that does not fit yet lets smaller ones pass: as many as there are
-    partitions, then nobody, so that it is not passed for ever. An answer larger than the whole ceiling is let in alone.
+    partitions, then nobody, so that it is not passed for ever. An answer larger than all the room is let in alone.
     """
 
     def __init__(self, ceiling_bytes: int) -> None:
@@ -58,9 +60,14 @@ class Budget:
             holder.give_back_all()
 
     @property
+    def room_bytes(self) -> int:
+        """What all records together may take: the ceiling without what partitions take besides; at least half of it."""
+        return max(self.ceiling_bytes // 2, self.ceiling_bytes - self._holders * STANDING_BYTES)
+
+    @property
     def share_bytes(self) -> int:
         """What each partition may hold so that none keeps the others from reading."""
-        return self.ceiling_bytes // max(1, self._holders)
+        return self.room_bytes // max(1, self._holders)
 
     async def acquire(self, size_bytes: int) -> None:
         """Wait for room."""
@@ -92,7 +99,7 @@ class Budget:
         return fits
 
     def _fits(self, size_bytes: int) -> bool:
-        return self.used_bytes + size_bytes <= self.ceiling_bytes or self.used_bytes == 0
+        return self.used_bytes + size_bytes <= self.room_bytes or self.used_bytes == 0
 
     def _admit(self) -> None:
         kept: list[_Waiter] = []
