@@ -30,6 +30,7 @@ async def run_lane(
                     page = await pages.receive()
                     batcher.take(page.records, anyio.current_time())
                     ended = page.cursor is None
+                    del page  # or its records would stay in memory when they have been delivered
             except anyio.EndOfStream:
                 break
             if not await _deliver_all(batcher.ready(anyio.current_time()), batcher, deliver):
@@ -38,8 +39,9 @@ async def run_lane(
 
 
 async def _deliver_all(batches: list[Batch], batcher: Batcher, deliver: Callable[[Batch], Awaitable[bool]]) -> bool:
-    for batch in batches:
-        if not await deliver(batch):
+    batches.reverse()
+    while batches:
+        if not await deliver(batches.pop()):  # nothing here holds on to what was delivered
             return False
         batcher.reopen(anyio.current_time())
     return True

@@ -46,11 +46,13 @@ class Reader:
 
     async def read(self, cursor: Cursor, limit: int | None = None) -> Page | None:
         """One read; None when it failed in a way that passes, after a pause. The page counts as held."""
+        limit = limit or self._holder.limit
+        await self._holder.expect(limit)
         began = anyio.current_time()
         try:
-            page = await self._tools.source.read(self._shard, cursor, limit or self._holder.limit, self._admit)
+            page = await self._tools.source.read(self._shard, cursor, limit, self._admit)
         except PollerError as error:
-            self._holder.took(0, 0)
+            self._holder.took(0, 0, more=False)
             self._tell("throttled" if isinstance(error, Throttled) else "error", began, reason=str(error))
             if not isinstance(error, (Transient, Denied)):
                 raise
@@ -134,5 +136,6 @@ async def read_shard(
             if page.cursor is None:
                 return
             cursor = page.cursor
-            took = anyio.current_time() - began
-            await tools.pause(pause_after(page, interval=tools.policy.poll_interval, took=took))
+            pause = pause_after(page, interval=tools.policy.poll_interval, took=anyio.current_time() - began)
+            del page  # or its records would stay in memory when they have been delivered
+            await tools.pause(pause)

@@ -27,7 +27,7 @@ class Standing:
 
     def took(self, page: Page) -> None:
         """A read brought a page (or, with an empty one, nothing)."""
-        self._holder.took(len(page.records), page.size_bytes)
+        self._holder.took(len(page.records), page.size_bytes, more=page.full or page.behind > 0)
         for record in page.records:
             self._held[record.id] = record
         if page.records or page.behind != self._behind:
