@@ -142,7 +142,7 @@ class App:
             open_aws(settings.aws) as aws,
             serve(settings.server.host, settings.server.port, registry=self._registry, board=self._board) as port,
         ):
-            _log.info("listening", extra={"address": f"http://{settings.server.host}:{port}/"})
+            _log.info("listening", extra={"fields": {"address": f"http://{settings.server.host}:{port}/"}})
             house = House(
                 aws=aws,
                 store=store,
