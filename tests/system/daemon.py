@@ -130,7 +130,7 @@ async def started(config: Path, *options: str, **environment: str) -> AsyncItera
     number = len(list(config.parent.glob("daemon-*.stderr")))
     stdout, stderr = (config.parent / f"daemon-{number}.{end}" for end in ("stdout", "stderr"))
     with stdout.open("wb") as out, stderr.open("wb") as err:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: ASYNC220  # it returns at once, and is waited for by looking
             [sys.executable, "-m", "poller", "run", str(config), *options],
             stdin=subprocess.DEVNULL,
             stdout=out,
