@@ -126,8 +126,8 @@ def _no_child_overtakes(shards: list[dict[str, Any]], deliveries: list[Delivery]
     """Nor is a shard delivered out of order, whatever failed."""
     of: dict[str, list[Delivery]] = defaultdict(list)
     for delivery in deliveries:
-        (shard,) = {record.shard for record in delivery.records}
-        of[shard].append(delivery)
+        (read_from,) = {record.shard for record in delivery.records}
+        of[read_from].append(delivery)
     generations = 0
     for shard in shards:
         own = of[shard["ShardId"]]
