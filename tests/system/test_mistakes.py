@@ -29,7 +29,7 @@ mappings:
     FunctionName: f
 """
 _REFUSED = {
-    "a file that is not YAML": (_GOOD + "  broken: [1, 2\n", 9, "is not YAML"),
+    "a file that is not YAML": (_GOOD + "    BatchSize: 5: 6\n", 9, "is not YAML"),
     "a variable that the environment does not have": (
         _GOOD.replace("memory://", "${POLLER_NO_SUCH_VARIABLE}"),
         1,
