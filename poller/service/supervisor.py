@@ -97,7 +97,9 @@ class Supervisor:
                 await self._problem(mapping, told(group), failures, stop)
             except* Exception as group:  # noqa: BLE001 a fault of ours must not disturb the other mappings
                 failures += 1
-                _log.error("mapping failed by a fault of poller", exc_info=group, extra={"mapping": mapping.name})
+                _log.error(
+                    "mapping failed by a fault of poller", exc_info=group, extra={"fields": {"mapping": mapping.name}}
+                )
                 await self._problem(mapping, f"internal fault: {told(group)}", failures, stop)
         self._moved(mapping, "Disabling")
 

@@ -124,7 +124,14 @@ def daemon(settings: Mapping[str, Any]) -> Iterator[Daemon]:
         log = Path(folder) / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, *os.environ.get("POLLER_VIA", "-m poller").split(), "run", str(config), "--log-format", "json"],
+                [
+                    sys.executable,
+                    *os.environ.get("POLLER_VIA", "-m poller").split(),
+                    "run",
+                    str(config),
+                    "--log-format",
+                    "json",
+                ],
                 cwd=_ROOT,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
