@@ -7,8 +7,10 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+import aiohttp
 import anyio
 from aiobotocore.httpsession import AIOHTTPSession
 from botocore.exceptions import ClientError
@@ -24,6 +26,8 @@ UNKNOWN_LENGTH_BYTES = 16_777_216
 """What an answer without Content-Length is admitted as: a page of 10 MiB, in base64, and its frame."""
 
 _AT_ONCE_BYTES = 1_048_576
+_UNASKED_BYTES, _PIECE_BYTES = 16_384, 262_144
+"""What aiohttp takes off the socket of a body, about twice, without being asked: before the admission and after it."""
 _BODY = "PollerBody"
 """The key under which the raw body travels through botocore's parsed answer."""
 _SUCCESS = range(200, 300)
@@ -33,28 +37,58 @@ _OPERATIONS = {
     "sqs": "sqs",
     "lambda": "lambda.Invoke",
 }
-_admit: ContextVar[Admit | None] = ContextVar("poller_admit", default=None)
-"""The admission of the call under way: botocore has no place for an argument of ours on the way to its HTTP session."""
+
+
+@dataclass(slots=True)
+class _Taking:
+    """A call whose answer may be large."""
+
+    admit: Admit
+    body: bytes = b""
+    """Of a successful answer. It does not travel through botocore, whose objects outlive the call by cycles."""
+
+    def taken(self) -> bytes:
+        """The body, once: a connection opened by this call keeps its context, and so this object."""
+        body, self.body = self.body, b""
+        return body
+
+
+_taking: ContextVar[_Taking | None] = ContextVar("poller_taking", default=None)
+"""The call under way: botocore has no place for an argument of ours on the way to its HTTP session."""
 
 
 class AdmittingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore carries no types
     """Waits, where a call asks for it, between an answer's head and its body."""
 
     async def send(self, request: Any) -> Any:
-        """Send; the body of a successful answer is taken once it is admitted."""
+        """Send; the body of a successful answer is taken once it is admitted, and botocore finds none."""
         if isinstance(request.body, bytes) and len(request.body) > _AT_ONCE_BYTES:
             request.body = io.BytesIO(request.body)  # written in pieces, between which others have their turn
-        admit = _admit.get()
-        if admit is None:
+        taking = _taking.get()
+        if taking is None:
             return await super().send(request)
         request.stream_output = True  # the body stays on the socket
         response = await super().send(request)
         with _closed_unless_done(response.raw):
             if response.status_code in _SUCCESS:
                 length = response.headers.get("content-length", "")
-                await admit(int(length) if length.isdecimal() else UNKNOWN_LENGTH_BYTES)
-            await response.content
+                await taking.admit(int(length) if length.isdecimal() else UNKNOWN_LENGTH_BYTES)
+                taking.body = await _whole(response.raw)
+            else:
+                await response.content
         return response
+
+    async def _get_session(self, proxy_url: str | None) -> Any:
+        """The session of aiohttp, told not to read ahead: aiobotocore has no setting for it."""
+        session = await super()._get_session(proxy_url)
+        session._read_bufsize = _UNASKED_BYTES
+        return session
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """The body. Not `read`: the response would keep it."""
+    response.content.set_read_chunk_size(_PIECE_BYTES)
+    return b"".join([piece async for piece in response.content.iter_any()])
 
 
 @contextmanager
@@ -70,12 +104,13 @@ def _closed_unless_done(response: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _admitting(admit: Admit) -> Iterator[None]:
-    token = _admit.set(admit)
+def _admitting(admit: Admit) -> Iterator[_Taking]:
+    taking = _Taking(admit)
+    token = _taking.set(taking)
     try:
-        yield
+        yield taking
     finally:
-        _admit.reset(token)
+        _taking.reset(token)
 
 
 def _hand_over(
@@ -115,22 +150,22 @@ class BotocoreCalls:
         """GetRecords: see `HotCalls`."""
         stream = {} if stream_arn is None else {"StreamARN": stream_arn}
         client = await self._client(service)
-        with _admitting(admit), translated(service, "GetRecords"):
-            return _body(await client.get_records(ShardIterator=iterator, Limit=limit, **stream))
+        with _admitting(admit) as taking, translated(service, "GetRecords"):
+            await client.get_records(ShardIterator=iterator, Limit=limit, **stream)
+            return taking.taken()
 
     async def receive_message(self, queue_url: str, *, count: int, wait: int, admit: Admit) -> bytes:
         """ReceiveMessage: see `HotCalls`."""
         client = await self._client("sqs")
-        with _admitting(admit), translated("sqs", "ReceiveMessage"):
-            return _body(
-                await client.receive_message(
-                    QueueUrl=queue_url,
-                    MaxNumberOfMessages=count,
-                    WaitTimeSeconds=wait,
-                    MessageSystemAttributeNames=["All"],
-                    MessageAttributeNames=["All"],
-                )
+        with _admitting(admit) as taking, translated("sqs", "ReceiveMessage"):
+            await client.receive_message(
+                QueueUrl=queue_url,
+                MaxNumberOfMessages=count,
+                WaitTimeSeconds=wait,
+                MessageSystemAttributeNames=["All"],
+                MessageAttributeNames=["All"],
             )
+            return taking.taken()
 
     async def delete_message_batch(self, queue_url: str, entries: Sequence[tuple[str, str]]) -> bytes:
         """DeleteMessageBatch: see `HotCalls`."""

@@ -14,25 +14,32 @@ COPIES = 2
 a record and the event it is part of while a batch is sent."""
 PAGES = 2
 """Pages that a partition holds at the most: the one being processed and the one read ahead."""
+STANDING_BYTES = 196_608
+"""What a partition takes besides its records, as measured: the buffers of its two connections, and allocation waste."""
 _MOST_RECORDS = 10_000
 _LEAST_PAGE_BYTES = 65_536
-_GUESS_BYTES = 10_240
-"""What a record is taken to weigh before the first was seen."""
+_GUESS_BYTES = 262_144
+"""What a record is taken to weigh before the first was seen. A first read that asks for little costs one more read, one
+that asks for too much costs the ceiling; records of 1 MiB, four times as much, still make a page of a share's size."""
 _WEIGHT = 0.25
 """Of the newest page in the average size of a record."""
+_ANSWER_BYTES = 14_680_064
+"""The largest answer that is reckoned with: 10 MiB in base64, and its frame."""
 
 
 @dataclass(slots=True)
 class _Waiter:
     size_bytes: int
     admitted: anyio.Event
+    passed: int = 0
+    """How many that came later have been served before."""
 
 
 class Budget:
     """A ceiling for the bytes held. Readers wait for room before they take an answer's body off the connection.
 
-    Waiters are served in order, except that one that does not fit yet does not keep smaller ones from passing. An
-    answer larger than the whole ceiling is let in alone.
+    Waiters are served in order, except that one that does not fit yet lets smaller ones pass: as many as there are
+    partitions, then nobody, so that it is not passed for ever. An answer larger than all the room is let in alone.
     """
 
     def __init__(self, ceiling_bytes: int) -> None:
@@ -53,15 +60,19 @@ class Budget:
             holder.give_back_all()
 
     @property
+    def room_bytes(self) -> int:
+        """What all records together may take: the ceiling without what partitions take besides; at least half of it."""
+        return max(self.ceiling_bytes // 2, self.ceiling_bytes - self._holders * STANDING_BYTES)
+
+    @property
     def share_bytes(self) -> int:
         """What each partition may hold so that none keeps the others from reading."""
-        return self.ceiling_bytes // max(1, self._holders)
+        return self.room_bytes // max(1, self._holders)
 
     async def acquire(self, size_bytes: int) -> None:
         """Wait for room."""
-        if not self._waiting and self._fits(size_bytes):
-            self.used_bytes += size_bytes
-            await checkpoint()
+        await checkpoint()  # here, where nothing is held yet: a cancelled reader must not keep its room
+        if not self._waiting and self.take(size_bytes):
             return
         waiter = _Waiter(size_bytes, anyio.Event())
         self._waiting.append(waiter)
@@ -80,17 +91,28 @@ class Budget:
         self.used_bytes -= size_bytes
         self._admit()
 
+    def take(self, size_bytes: int) -> bool:
+        """Take room if it is there at once."""
+        fits = self._fits(size_bytes)
+        if fits:
+            self.used_bytes += size_bytes
+        return fits
+
     def _fits(self, size_bytes: int) -> bool:
-        return self.used_bytes + size_bytes <= self.ceiling_bytes or self.used_bytes == 0
+        return self.used_bytes + size_bytes <= self.room_bytes or self.used_bytes == 0
 
     def _admit(self) -> None:
         kept: list[_Waiter] = []
-        for waiter in self._waiting:
-            if self._fits(waiter.size_bytes):
-                self.used_bytes += waiter.size_bytes
+        for index, waiter in enumerate(self._waiting):
+            if self.take(waiter.size_bytes):
                 waiter.admitted.set()
+                for earlier in kept:
+                    earlier.passed += 1
             else:
                 kept.append(waiter)
+                if waiter.passed >= self._holders:
+                    kept += self._waiting[index + 1 :]
+                    break
         self._waiting = kept
 
 
@@ -101,7 +123,8 @@ class Holder:
         self._budget = budget
         self._held_bytes = 0
         self._reading_bytes = 0
-        self._record_bytes = float(_GUESS_BYTES)
+        self._record_bytes = 0.0
+        self._more = False
 
     @property
     def page_bytes(self) -> int:
@@ -111,21 +134,44 @@ class Holder:
     @property
     def limit(self) -> int:
         """How many records the next read may ask for."""
-        return max(1, min(_MOST_RECORDS, int(self.page_bytes / self._record_bytes)))
+        return max(1, min(_MOST_RECORDS, int(self.page_bytes / (self._record_bytes or _GUESS_BYTES))))
+
+    async def expect(self, records: int) -> None:
+        """Wait, before a read that will bring so many records, for the room they take.
+
+        A read that may as well bring nothing does not wait: a quiet partition is looked at though memory is full.
+        """
+        if self._more:
+            size_bytes = COPIES * min(_ANSWER_BYTES, int(records * self._record_bytes))
+            await self._budget.acquire(size_bytes)
+            self._reading_bytes += size_bytes
 
     async def admit(self, answer_bytes: int) -> None:
         """Wait until an answer of this size may be taken into memory. One answer at a time."""
         size_bytes = answer_bytes * COPIES
-        await self._budget.acquire(size_bytes)
-        self._reading_bytes += size_bytes
+        missing = size_bytes - self._reading_bytes
+        if missing > 0 and not self._budget.take(missing):
+            # Nobody waits while holding room: two that did would wait for each other.
+            self._budget.release(self._reading_bytes)
+            self._reading_bytes = 0
+            await self._budget.acquire(size_bytes)
+        elif missing < 0:
+            self._budget.release(-missing)
+        self._reading_bytes = size_bytes
 
-    def took(self, records: int, page_bytes: int) -> None:
-        """The answer was cut into records, or there was none: hold these, forget the answer."""
+    def took(self, records: int, page_bytes: int, *, more: bool) -> None:
+        """The answer was cut into records, or there was none: hold these, forget the answer.
+
+        Args:
+            more: the next read will bring records, too.
+        """
         held, reading = page_bytes * COPIES, self._reading_bytes
         self._reading_bytes = 0
         self._held_bytes += held
+        self._more = more and records > 0
         if records:
-            self._record_bytes += _WEIGHT * (page_bytes / records - self._record_bytes)
+            weight = _WEIGHT if self._record_bytes else 1.0
+            self._record_bytes += weight * (page_bytes / records - self._record_bytes)
         self._budget.release(reading - held)
 
     def settle(self, records_bytes: int) -> None:

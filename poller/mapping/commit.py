@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import anyio
 import tenacity
 
 from poller.mapping import progress
-from poller.mapping.row import ShardRow, encode
+from poller.mapping.row import ShardRow, decode_shard, encode
 from poller.mapping.tools import Tools
 from poller.model.errors import Superseded, Transient
 from poller.model.facts import CheckpointOutcome, CheckpointWritten
+from poller.model.ports import Row
 from poller.model.record import Position
+
+T = TypeVar("T")
 
 
 class Checkpoint:
@@ -44,12 +48,14 @@ class Checkpoint:
         async with self._writing:
             if self._written < mine:
                 covers, new = self._asked, compose()
-                await self._write(ShardRow(
-                    position=progress.forward(self.row.position, new.position),
-                    ended=new.ended,
-                    lanes=new.lanes,
-                    window=new.window,
-                ))
+                await self._write(
+                    ShardRow(
+                        position=progress.forward(self.row.position, new.position),
+                        ended=new.ended,
+                        lanes=new.lanes,
+                        window=new.window,
+                    )
+                )
                 self._written = covers
 
     async def create(self) -> None:
@@ -60,25 +66,54 @@ class Checkpoint:
         """The shard is closed and settled to its last record. Raises `Superseded`."""
         await self.save(lambda: ShardRow(position=self.row.position, ended=True))
 
+    async def reread(self) -> Checkpoint:
+        """The row as it is stored now, for when another process has written it."""
+        stored = await self._patiently(lambda: self._tools.store.get(self.key))
+        if stored is None:
+            return Checkpoint(self._tools, self.key, self._shard, self.row, 0)
+        return Checkpoint(self._tools, self.key, self._shard, decode_shard(stored.value), stored.version)
+
     async def _write(self, new: ShardRow) -> None:
         if new == self.row and self._version:
             return
-        value = encode(new)
-        async for attempt in tenacity.AsyncRetrying(
+        try:
+            self._version = await self._put(encode(new))
+        except Superseded as error:
+            self._tell("superseded", new, str(error))
+            raise
+        self.row = new
+        self._tell("written", new)
+
+    async def _put(self, value: bytes) -> int:
+        tries = 0
+
+        async def put() -> int:
+            nonlocal tries
+            tries += 1
+            return await self._tools.store.put(self.key, value, self._version)
+
+        try:
+            return await self._patiently(put)
+        except Superseded:
+            ours = Row(value, self._version + 1)
+            if tries > 1 and await self._patiently(lambda: self._tools.store.get(self.key)) == ours:
+                return ours.version  # a try that failed had written it all the same
+            raise
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """A call to the store, again and again until it does not fail in passing."""
+        retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(Transient),
             wait=tenacity.wait_exponential(multiplier=0.1, max=5.0),
             before_sleep=self._tell_error,
             sleep=anyio.sleep,
             reraise=True,
-        ):
-            with attempt:
-                try:
-                    self._version = await self._tools.store.put(self.key, value, self._version)
-                except Superseded as error:
-                    self._tell("superseded", new, str(error))
-                    raise
-        self.row = new
-        self._tell("written", new)
+        )
+
+        async def attempt() -> T:  # a lambda is not known to be a coroutine function
+            return await call()
+
+        return await retrying(attempt)
 
     def _tell_error(self, state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

@@ -1,69 +1,143 @@
-"""One call of the function, told before and after. The function's failure is a value; nothing is raised."""
+"""Delivering a stream's batches, one after the other, until each is processed or given up. A stop comes between."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import anyio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
 from poller.mapping.batch import Batch
-from poller.mapping.reply import understood
+from poller.mapping.call import Attempts, Call, call, tell
+from poller.mapping.giveup import give_up
+from poller.mapping.retry import Again, GiveUp, StreamStep, next_step, older_than
+from poller.mapping.row import LaneRow
+from poller.mapping.standing import Standing
 from poller.mapping.tools import Tools
-from poller.model.facts import BatchInvoked, BatchSent
-from poller.model.outcome import Outcome, Replied
+from poller.mapping.window import Close, Tumbling
+from poller.mapping.work import Work
+from poller.model.facts import Condition
+from poller.model.outcome import Failed, Outcome, Replied
+from poller.model.record import event_of
 
 
-@dataclass(slots=True)
-class Attempts:
-    """The calls made with one batch."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """What a lane is given by its shard."""
 
-    request_id: str
-    made: int = 0
-    failures: int = 0
-    """In a row, whatever the reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call, ended."""
-
-    outcome: Outcome
-    """As the mapping's rules understand it."""
-    body: bytes
-    """What the function returned."""
-    seconds: float
+    tools: Tools
+    shard: str
+    standing: Standing
+    retention: Callable[[], float]
+    """Seconds the stream keeps a record, as last heard: it may be raised while a batch is stuck."""
+    settle: Callable[[int, Batch, LaneRow], Awaitable[None]]
+    """Takes the lane's number, what it settled, and what has to be stored of it; returns when that is stored."""
+    tumbling: Tumbling | None
+    """The shard's tumbling window, if the mapping has them."""
 
 
-async def call(tools: Tools, shard: str, batch: Batch, event: bytes, attempts: Attempts, *, arrived: float) -> Call:
-    """Invoke once.
+class Delivery:
+    """The deliveries of one lane."""
 
-    Args:
-        arrived: unix seconds, of the batch's last record.
-    """
-    age = tools.clock() - arrived
-    tools.observe(BatchSent(mapping=tools.mapping, shard=shard, records=len(batch), age=age))
-    began = anyio.current_time()
-    outcome = await tools.target.invoke(event, attempts.request_id)
-    body = outcome.body if isinstance(outcome, Replied) else b""
-    if tools.policy.partial:
-        outcome = understood(outcome, batch, redelivers=tools.source.redelivers)
-    attempts.made += 1
-    return Call(outcome, body, anyio.current_time() - began)
+    def __init__(self, around: Around, lane: int) -> None:
+        self._around = around
+        self._tools = around.tools
+        self._lane = lane
 
+    def of(self, batch: Batch) -> Work:
+        """A batch that was never sent."""
+        return Work(batches=(batch,), request_id=self._tools.new_id())
 
-def tell(
-    tools: Tools, shard: str, batch: Batch, ended: Call, attempts: Attempts, *, retry_in: float | None
-) -> None:
-    """Say how a call ended and what follows."""
-    tools.observe(
-        BatchInvoked(
-            mapping=tools.mapping,
-            shard=shard,
-            records=len(batch),
-            outcome=ended.outcome,
-            seconds=ended.seconds,
-            request_id=attempts.request_id,
-            attempt=attempts.made,
-            retry_in=retry_in,
+    async def finish(self, work: Work, close: Close | None = None) -> bool:
+        """Deliver until nothing is left, whatever becomes of each batch. False when a stop came between.
+
+        Args:
+            close: the work is the final invocation of the open window.
+        """
+        tools, window = self._tools, self._around.tumbling
+        attempts = Attempts(work.request_id, made=work.tried)
+        while work.batches:
+            if tools.stop.is_set():
+                return False
+            if older := await self._give_up_older(work, attempts):
+                settled, work = work.batches[0][:older], work.without(older, tools.new_id)
+                await self._settle(settled, work)
+                attempts = Attempts(work.request_id)
+                continue
+            work, step = await self._attempt(work, attempts, close)
+            if isinstance(step, Again):
+                await tools.pause(step.after)
+                continue
+            attempts = Attempts(work.request_id)
+            if window and window.overflows and not await self.finish(self.of(()), Close(early=True)):
+                return False
+        return True
+
+    async def _attempt(self, work: Work, attempts: Attempts, close: Close | None) -> tuple[Work, StreamStep]:
+        """One call, and what follows from it."""
+        batch, window = work.batches[0], self._around.tumbling
+        ended = await self._call(batch, attempts, close)
+        step = next_step(
+            batch,
+            ended.outcome,
+            tried=work.tried,
+            failures=attempts.failures,
+            policy=self._tools.policy,
+            chance=self._tools.chance(),
         )
-    )
+        retry_in = step.after if isinstance(step, Again) else None
+        tell(self._tools, self._around.shard, batch, ended, attempts, retry_in=retry_in)
+        if isinstance(step, GiveUp):
+            await self._give_up(batch, "RetryAttemptsExhausted", ended.outcome, work, close)
+        if window:
+            window.follow(step, close)
+        settled, left = work.after(step, self._tools.new_id)
+        if not isinstance(step, Again) or step.counts:
+            await self._settle(settled, left)
+        if isinstance(step, Again):
+            self._around.standing.failed(attempts.failures)
+        return left, step
+
+    async def _call(self, batch: Batch, attempts: Attempts, close: Close | None) -> Call:
+        window = self._around.tumbling
+        event = window.event(batch, close) if window else event_of(batch)
+        ended = await call(self._tools, self._around.shard, batch, event, attempts)
+        if window:
+            outcome = window.read(ended.outcome, ended.body)
+            attempts.failures += isinstance(outcome, Failed) and isinstance(ended.outcome, Replied)
+            ended = replace(ended, outcome=outcome)
+        return ended
+
+    async def _give_up_older(self, work: Work, attempts: Attempts) -> int:
+        """How many records at the head of the first batch are too old; they have been given up.
+
+        MaximumRecordAgeInSeconds holds from the beginning, as on real mappings. But what the source handed out is
+        tried once, whatever our clock and the last listing say of its retention.
+        """
+        tools, batch = self._tools, work.batches[0]
+        limits: list[tuple[Condition, float]] = []
+        if tools.policy.record_age is not None:
+            limits.append(("RecordAgeExceeded", tools.policy.record_age))
+        if attempts.made:
+            limits.append(("Expired", self._around.retention()))
+        for condition, age in limits:
+            if count := older_than(batch, now=tools.clock(), age=age):
+                await self._give_up(batch[:count], condition, None, work, None)
+                return count
+        return 0
+
+    async def _give_up(
+        self, records: Batch, condition: Condition, outcome: Outcome | None, work: Work, close: Close | None
+    ) -> None:
+        window = self._around.tumbling
+        await give_up(
+            self._tools,
+            self._around.shard,
+            records,
+            condition,
+            outcome=outcome,
+            invoke_count=work.tried + 1,
+            request_id=work.request_id,
+            window=window.information(close) if window else None,
+        )
+
+    async def _settle(self, settled: Batch, left: Work) -> None:
+        await self._around.settle(self._lane, settled, left.row())

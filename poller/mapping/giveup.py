@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from poller.mapping.batch import Batch
 from poller.mapping.document import account_of
 from poller.mapping.tools import Tools
-from poller.mapping.window import Close, information
-from poller.mapping.row import WindowRow
 from poller.model.errors import Denied, Transient
 from poller.model.facts import Condition, DestinationFailed, RecordsDiverted, RecordsDropped
 from poller.model.outcome import Outcome
@@ -21,19 +21,20 @@ async def give_up(
     outcome: Outcome | None,
     invoke_count: int,
     request_id: str,
-    window: WindowRow | None = None,
-    close: Close | None = None,
+    window: dict[str, Any] | None = None,
 ) -> None:
     """Tell the destination, or that there is none. What the source itself dropped has no account.
 
-    A delivery that fails is told and does not hold up the shard. Source: on real mappings it drops the batch.
+    A delivery that fails is told and does not hold up the shard, as on real mappings.
 
     Args:
+        records: none where the final invocation of a window failed.
         outcome: of the last call; None when the function was never invoked with these records.
         invoke_count: attempts with exactly these records.
-        window: the tumbling window they belong to.
+        window: the `timeWindowInfo` of the tumbling window they belong to.
     """
-    if tools.destination is not None and condition != "Expired":
+    first, last = (records[0].id, records[-1].id) if records else ("", "")
+    if tools.destination is not None and condition in ("RetryAttemptsExhausted", "RecordAgeExceeded"):
         account = account_of(
             records,
             condition=condition,
@@ -47,7 +48,7 @@ async def give_up(
             now=tools.clock(),
             random_id=tools.new_id(),
             family=tools.family,
-            window=information(window, tools.policy.tumbling, close=close) if window else None,
+            time_window=window,
         )
         try:
             await tools.destination.send(account)
@@ -56,10 +57,19 @@ async def give_up(
                 DestinationFailed(mapping=tools.mapping, shard=shard, records=len(records), reason=str(error))
             )
         else:
-            tools.observe(_told(RecordsDiverted, tools, shard, records, condition))
+            tools.observe(
+                RecordsDiverted(
+                    mapping=tools.mapping,
+                    shard=shard,
+                    condition=condition,
+                    records=len(records),
+                    first=first,
+                    last=last,
+                )
+            )
             return
-    tools.observe(_told(RecordsDropped, tools, shard, records, condition))
-
-
-def _told[K](  # placeholder
-): ...
+    tools.observe(
+        RecordsDropped(
+            mapping=tools.mapping, shard=shard, condition=condition, records=len(records), first=first, last=last
+        )
+    )

@@ -1,45 +1,105 @@
-"""A lane: pages in, batches delivered one after the other, the checkpoint behind them."""
+"""A lane: records in, batches out, in order; what a restart interrupted comes first."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Sequence
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from poller.mapping.batch import Batch, Batcher
-from poller.model.record import Page
+from poller.mapping.batch import Batcher
+from poller.mapping.deliver import Around, Delivery
+from poller.mapping.row import LaneRow
+from poller.mapping.window import Close, Piece, Tumbler
+from poller.mapping.work import Resumption
+from poller.model.record import Record
+
+_LOOK_AGAIN = 1.0
+"""Seconds between two looks at a window that is over, while what has arrived is not all read."""
 
 
-async def run_lane(
-    pages: MemoryObjectReceiveStream[Page], batcher: Batcher, deliver: Callable[[Batch], Awaitable[bool]]
-) -> bool:
-    """Batch what arrives and deliver it in order; when the reader closes the stream, deliver what is held and return.
+class Lane:
+    """One lane of a shard."""
 
-    Args:
-        deliver: answers whether to go on; False abandons what is held (it will be read again).
+    def __init__(self, around: Around, number: int, stored: LaneRow) -> None:
+        self.drained = False
+        """Everything was delivered: the records ended, and no stop came between."""
+        self._around = around
+        self._tools = around.tools
+        self._delivery = Delivery(around, number)
+        self._resumption = Resumption(stored)
+        now, window = anyio.current_time(), around.tumbling
+        if window:
+            opened = window.row.start if window.row else None
+            self._batcher: Tumbler | Batcher = Tumbler(self._tools.policy, now, opened)
+        else:
+            self._batcher = Batcher(self._tools.policy, now)
 
-    Returns:
-        Whether the shard's end was reached and everything of it delivered.
-    """
-    ended = False
-    async with pages:
-        while True:
-            try:
-                with anyio.CancelScope(deadline=batcher.deadline):  # inf while nothing is held
-                    page = await pages.receive()
-                    batcher.take(page.records, anyio.current_time())
-                    ended = page.cursor is None
-            except anyio.EndOfStream:
-                break
-            if not await _deliver_all(batcher.ready(anyio.current_time()), batcher, deliver):
+    async def run(self, parts: MemoryObjectReceiveStream[Sequence[Record]]) -> None:
+        """Batch what arrives and deliver it in order; when no more comes, deliver what is held and return.
+
+        A stop ends it after the call in flight; what is held then will be read again.
+        """
+        async with parts:
+            while True:
+                part: Sequence[Record] = ()
+                try:
+                    with anyio.CancelScope(deadline=self._deadline()):  # inf while nothing is held
+                        part = await parts.receive()
+                except anyio.EndOfStream:
+                    break
+                if not await self._take(part):
+                    return
+                del part  # or its records would stay in memory when they have been delivered
+                self._close_window_if_due()
+                if not await self._deliver(self._batcher.ready(anyio.current_time())):
+                    return
+        work = self._resumption.rest(self._tools.new_id)
+        if work is not None and not await self._delivery.finish(work):
+            return
+        self.drained = await self._deliver(self._batcher.rest())
+
+    async def _take(self, records: Sequence[Record]) -> bool:
+        if self._resumption.waiting:
+            work, records = self._resumption.take(records, self._tools.new_id)
+            if work is not None and not await self._delivery.finish(work):
                 return False
-    return await _deliver_all(batcher.rest(), batcher, deliver) and ended
+        self._batcher.take(records, anyio.current_time())
+        return True
 
+    async def _deliver(self, pieces: Sequence[Piece]) -> bool:
+        waiting = list(reversed(pieces))
+        del pieces
+        while waiting:
+            piece = waiting.pop()  # nothing here holds on to what was delivered
+            if isinstance(piece, Close):
+                window = self._around.tumbling
+                done = window is None or window.row is None or await self._delivery.finish(self._delivery.of(()), piece)
+            else:
+                work = self._delivery.of(piece)
+                del piece
+                done = await self._delivery.finish(work)
+                del work
+            if not done:
+                return False
+            self._batcher.reopen(anyio.current_time())
+        return True
 
-async def _deliver_all(batches: list[Batch], batcher: Batcher, deliver: Callable[[Batch], Awaitable[bool]]) -> bool:
-    for batch in batches:
-        if not await deliver(batch):
-            return False
-        batcher.reopen(anyio.current_time())
-    return True
+    def _deadline(self) -> float:
+        """When something is due, on `anyio.current_time`."""
+        due = self._batcher.deadline
+        if isinstance(self._batcher, Tumbler) and self._batcher.closes_at < math.inf:
+            wait = max(_LOOK_AGAIN, self._batcher.closes_at - self._tools.clock())
+            due = min(due, anyio.current_time() + wait)
+        return due
+
+    def _close_window_if_due(self) -> None:
+        """A window that is over closes without a later record, once everything that has arrived was read."""
+        tumbler = self._batcher
+        if (
+            isinstance(tumbler, Tumbler)
+            and self._around.standing.caught_up
+            and tumbler.closes_at <= self._tools.clock()
+        ):
+            tumbler.close(anyio.current_time())

@@ -53,7 +53,9 @@ def frontier(lanes: Sequence[LaneRow]) -> str:
 def told(lanes: Sequence[LaneRow], watermark: str) -> tuple[LaneRow, ...]:
     """What of the lanes has to be stored beside a position: nothing when none stands ahead of it."""
     kept = [
-        lane if lane.done and (not watermark or behind(watermark, lane.done)) else msgspec.structs.replace(lane, done="")
+        lane
+        if lane.done and (not watermark or behind(watermark, lane.done))
+        else msgspec.structs.replace(lane, done="")
         for lane in lanes
     ]
     return tuple(kept) if any(lane != LaneRow() for lane in kept) else ()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import anyio
 from anyio.streams.memory import MemoryObjectSendStream
 
 from poller.mapping import progress
 from poller.mapping.budget import Holder
-from poller.mapping.retry import backoff
+from poller.mapping.retry import ASKED_CAP, backoff
 from poller.mapping.standing import Standing
 from poller.mapping.tools import Tools
 from poller.model.errors import Denied, PollerError, ShardGone, Throttled, Transient, Trimmed
@@ -41,14 +43,18 @@ class Reader:
         self._holder = holder
         self._standing = standing
         self._failures = 0
+        self.answered = 0.0
+        """When the last answer came, on `anyio.current_time`, before it waited for room in memory."""
 
     async def read(self, cursor: Cursor, limit: int | None = None) -> Page | None:
         """One read; None when it failed in a way that passes, after a pause. The page counts as held."""
+        limit = limit or self._holder.limit
+        await self._holder.expect(limit)
         began = anyio.current_time()
         try:
-            page = await self._tools.source.read(self._shard, cursor, limit or self._holder.limit, self._holder.admit)
+            page = await self._tools.source.read(self._shard, cursor, limit, self._admit)
         except PollerError as error:
-            self._holder.took(0, 0)
+            self._holder.took(0, 0, more=False)
             self._tell("throttled" if isinstance(error, Throttled) else "error", began, reason=str(error))
             if not isinstance(error, (Transient, Denied)):
                 raise
@@ -60,9 +66,13 @@ class Reader:
         self._standing.took(page)
         return page
 
+    async def _admit(self, size_bytes: int) -> None:
+        self.answered = anyio.current_time()
+        await self._holder.admit(size_bytes)
+
     async def _wait_out(self, error: Transient | Denied) -> None:
         """Pause as the failure asks for. What is in flight goes on; a refusal is told as the mapping's problem."""
-        least = max(_THROTTLED, error.after) if isinstance(error, Throttled) else 0.0
+        least = max(_THROTTLED, min(error.after, ASKED_CAP)) if isinstance(error, Throttled) else 0.0
         denied = isinstance(error, Denied)
         seconds = max(least, backoff(self._failures, self._tools.chance(), base=_DENIED if denied else _FAILED))
         if denied:
@@ -85,18 +95,33 @@ class Reader:
 
 
 async def read_shard(
-    tools: Tools, shard: str, cursor: Cursor, reader: Reader, pages: MemoryObjectSendStream[Page]
+    tools: Tools,
+    shard: str,
+    cursor: Cursor,
+    reader: Reader,
+    pages: MemoryObjectSendStream[Page],
+    room: Callable[[], Awaitable[None]],
 ) -> None:
-    """Read a stream's shard until its end, a stop, or the end of its lane, handing over every page that says something.
+    """Read a stream's shard until its end, a stop, or the end of its lanes, handing over every page that says something.
 
     A position that the stream no longer holds is data lost: it is told, and reading goes on at the oldest record.
+
+    Args:
+        room: awaited before each read, until another page may be held.
     """
     async with pages:
         while not tools.stop.is_set():
+            await room()
             began = anyio.current_time()
             try:
                 page = await reader.read(cursor)
             except Trimmed:
+                if isinstance(
+                    cursor.position, TrimHorizon
+                ):  # nothing was passed over, but it must not be asked at once
+                    cursor = Cursor(position=TrimHorizon())
+                    await tools.pause(tools.policy.poll_interval)
+                    continue
                 lost_behind = progress.spell(cursor.position)
                 tools.observe(
                     RecordsDropped(
@@ -122,5 +147,6 @@ async def read_shard(
             if page.cursor is None:
                 return
             cursor = page.cursor
-            took = anyio.current_time() - began
-            await tools.pause(pause_after(page, interval=tools.policy.poll_interval, took=took))
+            pause = pause_after(page, interval=tools.policy.poll_interval, took=anyio.current_time() - began)
+            del page  # or its records would stay in memory when they have been delivered
+            await tools.pause(pause)

@@ -17,10 +17,10 @@ from poller.model.policy import Policy
 
 CAP = 60.0
 """The longest pause between two tries, seconds, before jitter. AWS's own cap is not known."""
+ASKED_CAP = 900.0
+"""The longest pause that somebody else may ask for: a Retry-After can be absurd, and nothing may stop for ever."""
 _JITTER = 0.35
 _EXPONENT_LIMIT = 16
-_REFUSED_CAP = 300.0
-"""The longest pause that a target may ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +132,6 @@ def older_than(batch: Batch, *, now: float, age: float) -> int:
 def _pause(outcome: Refused | Unavailable, failures: int, chance: float) -> float:
     match outcome:
         case Refused(after=after):
-            return max(min(after, _REFUSED_CAP), backoff(failures, chance))
+            return max(min(after, ASKED_CAP), backoff(failures, chance))
         case Unavailable(lasting=lasting):
             return backoff(failures, chance, base=5.0 if lasting else 1.0)

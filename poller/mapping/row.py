@@ -21,7 +21,7 @@ class Chunk(msgspec.Struct, frozen=True, array_like=True):
 
     count: int
     last: str
-    """The sequence number of its last record; of an empty one (a window's final invocation) where it stands."""
+    """The sequence number of its last record."""
 
 
 class LaneRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

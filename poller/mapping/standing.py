@@ -31,20 +31,23 @@ class Standing:
 
     def took(self, page: Page) -> None:
         """A read brought a page (or, with an empty one, nothing)."""
-        self._holder.took(len(page.records), page.size_bytes)
+        self._holder.took(len(page.records), page.size_bytes, more=page.full or page.behind > 0)
         self.progress.took(page.records)
         self.caught_up = not page.full and page.behind == 0
         if page.records or page.behind != self._behind:
             self._behind = page.behind
             self._tell()
 
-    def left(self, records: Sequence[Record], position: Position | None = None) -> None:
-        """Records have left memory: settled, or given back. `position` is the checkpoint they moved."""
+    def left(self, records: Sequence[Record]) -> None:
+        """Records have left memory: settled, or given back."""
         self._holder.settle(self.progress.settled(records))
-        self._position = position or self._position
         self._attempt = 0
-        self._tell()
         self._freed.set()
+
+    def stands(self, position: Position | None) -> None:
+        """What was settled is stored as far as this."""
+        self._position = position
+        self._tell()
 
     def failed(self, attempt: int) -> None:
         """The batch at the head failed for the `attempt`th time."""

@@ -8,17 +8,13 @@ import anyio
 from anyio.abc import TaskGroup
 
 from poller.mapping import progress, row, shards
-from poller.mapping.batch import Batch, Batcher
 from poller.mapping.commit import Checkpoint
-from poller.mapping.deliver import Settled, deliver
-from poller.mapping.lane import run_lane
-from poller.mapping.read import Reader, read_shard
-from poller.mapping.standing import Standing
+from poller.mapping.shard import process
 from poller.mapping.tools import Tools
 from poller.model.errors import Denied, Superseded, Transient
 from poller.model.facts import MappingProblem, RecordsDropped, ShardMoved
 from poller.model.policy import Latest
-from poller.model.record import After, At, Cursor, Page, Partition, Position, Topology, TrimHorizon
+from poller.model.record import At, Cursor, Partition, Position, Topology, TrimHorizon
 
 _LISTING_SOON, _LISTING_LATER = 1.0, 60.0
 """Seconds between two listings: soon after a shard ended (its children may not be listed yet), doubling to later."""
@@ -35,6 +31,7 @@ class Stream:
         self._prefix = row.prefix(tools.mapping, tools.source_name, topology.identity)
         self._rows: dict[str, Checkpoint] = {}
         self._running: set[str] = set()
+        self._let_go: set[str] = set()
         self._latest: dict[str, Cursor] = {}
         self._missing: frozenset[str] = frozenset()
         self._blocked: frozenset[str] = frozenset()
@@ -67,7 +64,7 @@ class Stream:
         for shard in self._topology.partitions if latest else ():
             cursor = self._latest.get(shard.id)
             checkpoint = self._checkpoint(shard.id, cursor.position if cursor else start)
-            await (checkpoint.advance(checkpoint.position) if cursor else checkpoint.end())
+            await (checkpoint.create() if cursor else checkpoint.end())
         return start
 
     async def _resolve_latest(self) -> At:
@@ -133,47 +130,28 @@ class Stream:
     async def _run_shard(self, shard: str, checkpoint: Checkpoint) -> None:
         """Process a shard to its end, the stop, or the loss of its ownership."""
         state: Literal["ended", "released"] = "released"
+        superseded = False
         self._moved(shard, "owned", progress.spell(checkpoint.position))
         try:
-            await checkpoint.advance(checkpoint.position)
+            await checkpoint.create()
             if await self._process(shard, checkpoint):
                 await checkpoint.end()
                 state = "ended"
         except* Superseded:
-            del self._rows[shard]
-            stored = await self._tools.store.get(checkpoint.key)
-            if stored is not None:
-                self._rows[shard] = Checkpoint(
-                    self._tools, checkpoint.key, shard, row.decode_shard(stored.value), stored.version
-                )
+            superseded = True
+        if superseded:
+            self._rows[shard] = await checkpoint.reread()
         self._running.discard(shard)
         self._moved(shard, state, progress.spell(checkpoint.position))
-        self._listing_pause = _LISTING_SOON
-        self._nap.cancel()
+        if state == "ended" or shard not in self._let_go:  # one that goes again and again waits for its turn
+            self._listing_pause = _LISTING_SOON
+            self._nap.cancel()
+        self._let_go.add(shard)
 
     async def _process(self, shard: str, checkpoint: Checkpoint) -> bool:
         """Read, batch and deliver. Answers whether the shard's end was reached and settled."""
-        tools = self._tools
         cursor = self._latest.pop(shard, None) or Cursor(position=checkpoint.position)
-        with tools.budget.join() as holder:
-            standing = Standing(tools, shard, holder, checkpoint.position)
-
-            async def deliver_and_commit(batch: Batch) -> bool:
-                while batch:
-                    done = await deliver(tools, shard, batch, standing, retention=self._kept_for)
-                    if not isinstance(done, Settled):
-                        return False
-                    await checkpoint.advance(After(done.records[-1].id))
-                    standing.left(done.records, checkpoint.position)
-                    batch = done.rest
-                return True
-
-            send, receive = anyio.create_memory_object_stream[Page](0)
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(read_shard, tools, shard, cursor, Reader(tools, shard, holder, standing), send)
-                ended = await run_lane(receive, Batcher(tools.policy, anyio.current_time()), deliver_and_commit)
-                tasks.cancel_scope.cancel()
-        return ended
+        return await process(self._tools, shard, checkpoint, cursor, self._kept_for)
 
     def _kept_for(self) -> float:
         return self._topology.retention

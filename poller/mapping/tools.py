@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import anyio
 
 from poller.mapping.budget import Budget
 from poller.model.policy import Policy
-from poller.model.ports import Clock, Observe, Source, Store, Target
+from poller.model.ports import Clock, Destination, Observe, Source, Store, Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,11 +19,18 @@ class Tools:
 
     mapping: str
     """Its name."""
+    uuid: str
     source_name: str
     """Its EventSourceArn."""
+    family: Literal["kinesis", "dynamodb"] = "kinesis"
+    """Which stream's words an account of given-up records uses."""
+    function_name: str
+    """The function as the mapping names it."""
     policy: Policy
     source: Source
     target: Target
+    destination: Destination | None = None
+    """Where the account of given-up records goes."""
     store: Store
     budget: Budget
     observe: Observe

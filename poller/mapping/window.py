@@ -16,8 +16,9 @@ from typing import Any, TypeAlias
 import msgspec
 
 from poller.mapping.batch import Batch, Batcher
+from poller.mapping.retry import Advance, Again, Split, StreamStep
 from poller.mapping.row import WindowRow
-from poller.model.outcome import Failed, Outcome, Replied
+from poller.model.outcome import Failed, Outcome, Partial, Replied
 from poller.model.policy import Policy
 from poller.model.record import Record, event_of
 
@@ -98,29 +99,64 @@ class Tumbler:
         self._batcher.reopen(now)
 
 
-def start_of(batch: Batch, length: float) -> float:
-    """Unix seconds at which the window of a batch begins."""
-    return math.floor(batch[0].arrived / length) * length
+class Tumbling:
+    """The window that a shard has open: what its invocations are told and what they hand on."""
 
+    def __init__(self, *, length: float, shard: str, source_arn: str, stored: WindowRow | None) -> None:
+        self.row = stored
+        """What has to outlive a restart; None while no window is open."""
+        self._length = length
+        self._shard = shard
+        self._source_arn = source_arn
+        self._returned = _EMPTY
 
-def windowed_event(
-    batch: Batch, window: WindowRow, *, length: float, shard: str, source_arn: str, close: Close | None
-) -> bytes:
-    """The event of an invocation in a window, records first, then its siblings."""
-    extra = {
-        "window": {"start": _iso(window.start), "end": _iso(window.start + length)},
-        "state": window.state,
-        "shardId": shard,
-        "eventSourceARN": source_arn,
-        "isFinalInvokeForWindow": close is not None,
-        "isWindowTerminatedEarly": close is not None and close.early,
-    }
-    return event_of(batch)[:-1] + b"," + msgspec.json.encode(extra)[1:]
+    @property
+    def overflows(self) -> bool:
+        """The state is too large: the window closes at once."""
+        return self.row is not None and len(bytes(self.row.state)) > STATE_LIMIT_BYTES
 
+    def event(self, batch: Batch, close: Close | None) -> bytes:
+        """The event of an invocation, records first, then its siblings. A batch of another window opens that."""
+        if self.row is None and batch:
+            self.row = WindowRow(start=math.floor(batch[0].arrived / self._length) * self._length, state=_EMPTY)
+        state = self.row.state if self.row else _EMPTY
+        siblings = {
+            "window": self._bounds(),
+            "state": state,
+            "shardId": self._shard,
+            "eventSourceARN": self._source_arn,
+        }
+        return event_of(batch)[:-1] + b"," + msgspec.json.encode(siblings | _flags(close))[1:]
 
-def opened(start: float) -> WindowRow:
-    """A window before its first invocation."""
-    return WindowRow(start=start, state=_EMPTY)
+    def read(self, outcome: Outcome, body: bytes) -> Outcome:
+        """Take the state from an answer; an answer without one is a failed invocation."""
+        if not isinstance(outcome, Replied | Partial):
+            return outcome
+        try:
+            state = _decode(body).state
+        except msgspec.DecodeError:
+            state = None
+        if state is None or not bytes(state).lstrip().startswith(b"{"):
+            return Failed(reason="the answer has no state, which a tumbling window needs", error=None)
+        self._returned = msgspec.Raw(bytes(state))
+        return outcome
+
+    def follow(self, step: StreamStep, close: Close | None) -> None:
+        """The state moves with what is settled; a closed window is forgotten, processed or given up."""
+        if self.row is None or isinstance(step, Again):
+            return
+        if close is not None:
+            self.row = None
+        elif isinstance(step, Advance) or (isinstance(step, Split) and step.settled):
+            self.row = WindowRow(start=self.row.start, state=self._returned)
+
+    def information(self, close: Close | None) -> dict[str, Any]:
+        """The `timeWindowInfo` of a failure document."""
+        return {"window": self._bounds(), "shardId": self._shard} | _flags(close)
+
+    def _bounds(self) -> dict[str, str]:
+        start = self.row.start if self.row else 0.0
+        return {"start": _iso(start), "end": _iso(start + self._length)}
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -130,34 +166,8 @@ class _Answer(msgspec.Struct, frozen=True):
 _decode = msgspec.json.Decoder(_Answer).decode
 
 
-def state_of(outcome: Outcome, body: bytes) -> tuple[Outcome, msgspec.Raw]:
-    """The state that an answer hands on. An answer without one is a failed invocation.
-
-    Args:
-        outcome: what became of the invocation; only a `Replied` is looked into.
-        body: the function's answer.
-    """
-    if not isinstance(outcome, Replied):
-        return outcome, _EMPTY
-    try:
-        state = _decode(body).state
-    except msgspec.DecodeError:
-        state = None
-    if state is None or not bytes(state).lstrip().startswith(b"{"):
-        return Failed(reason="the answer has no state, which a tumbling window needs", error=None), _EMPTY
-    return outcome, msgspec.Raw(bytes(state))
-
-
-def too_large(state: msgspec.Raw) -> bool:
-    """Whether a state closes its window at once."""
-    return len(bytes(state)) > STATE_LIMIT_BYTES
-
-
-def information(window: WindowRow, length: float, *, close: Close | None) -> dict[str, Any]:
-    """The `timeWindowInfo` of a failure document."""
+def _flags(close: Close | None) -> dict[str, bool]:
     return {
-        "start": _iso(window.start),
-        "end": _iso(window.start + length),
         "isFinalInvokeForWindow": close is not None,
         "isWindowTerminatedEarly": close is not None and close.early,
     }

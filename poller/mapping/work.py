@@ -37,15 +37,14 @@ class Work:
         rest = self.batches[0][count:]
         return Work(batches=(rest, *self.batches[1:]) if rest else self.batches[1:], request_id=new_id())
 
-    def row(self, position: str) -> LaneRow:
+    def row(self) -> LaneRow:
         """What is stored of it: nothing unless a failure made these batches or was spent on the first.
 
-        Args:
-            position: where the lane stands, for a batch without records.
+        A window's final invocation has no records to find it by: after a restart it begins anew.
         """
-        if not self.tried and len(self.batches) < 2:
+        if not self.batches or not self.batches[0]:
             return LaneRow()
-        chunks = tuple(Chunk(len(batch), batch[-1].id if batch else position) for batch in self.batches)
+        chunks = tuple(Chunk(len(batch), batch[-1].id) for batch in self.batches)
         return LaneRow(chunks=chunks, tried=self.tried, request_id=self.request_id)
 
 

@@ -31,7 +31,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 def event_of(records: Sequence[Record]) -> bytes:
     """The event that Lambda would send for these records, byte for byte."""
-    return _OPEN + _BETWEEN.join([record.body for record in records]) + _CLOSE
+    pieces = [piece for record in records for piece in (_BETWEEN, record.body)]
+    return b"".join((_OPEN, *pieces[1:], _CLOSE))  # copied once: an event may have 6 MiB
 
 
 def event_size_bytes(records: Sequence[Record]) -> int:

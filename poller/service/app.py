@@ -80,16 +80,18 @@ class App:
             Whether all work in flight was finished at the end.
         """
         last: Settings | None = None
+        back = False
         while True:
             try:
-                finished = await self._live_in(settings)
+                finished = await self._live_in(settings, back=back)
             except SettingsError as error:
                 if last is None:
                     raise
                 self._tell_reload(error)
                 self._settings = settings = last
-                last = None
+                last, back = None, True
                 continue
+            back = False
             if self._stopping or self._settings is None:
                 return finished
             last, settings = settings, self._settings
@@ -124,17 +126,21 @@ class App:
             self._leave.set()  # another address, store or account: everything begins anew
         else:
             self._follow(self._supervisor, now)
+            self._tell_reload(None)
 
     def _follow(self, supervisor: Supervisor, settings: Settings) -> None:
         self._board.configured([_view(mapping) for mapping in settings.mappings])
         supervisor.follow({mapping.name: mapping for mapping in settings.mappings})
-        self._tell_reload(None)
 
     def _tell_reload(self, error: SettingsError | None) -> None:
         self.observe(Reloaded(successful=error is None, at=time.time(), reason=str(error or "")))
 
-    async def _live_in(self, settings: Settings) -> bool:
-        """Run the mappings of one configuration until the stop or until the house has to be left for another."""
+    async def _live_in(self, settings: Settings, *, back: bool) -> bool:
+        """Run the mappings of one configuration until the stop or until the house has to be left for another.
+
+        Args:
+            back: the file says something else, which could not be entered: nothing was read successfully.
+        """
         if not self._stopping:
             self._leave = anyio.Event()
         async with (
@@ -142,7 +148,7 @@ class App:
             open_aws(settings.aws) as aws,
             serve(settings.server.host, settings.server.port, registry=self._registry, board=self._board) as port,
         ):
-            _log.info("listening", extra={"address": f"http://{settings.server.host}:{port}/"})
+            _log.info("listening", extra={"fields": {"address": f"http://{settings.server.host}:{port}/"}})
             house = House(
                 aws=aws,
                 store=store,
@@ -155,6 +161,8 @@ class App:
             async with anyio.create_task_group() as tasks:
                 self._supervisor = Supervisor(house, tasks)
                 self._follow(self._supervisor, settings)
+                if not back:
+                    self._tell_reload(None)
                 await self._leave.wait()
                 self._supervisor.stop()
                 self._supervisor = None

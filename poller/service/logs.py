@@ -128,7 +128,9 @@ class LogFacts:
                 self._say(logging.DEBUG, "function succeeded", where, seconds=fact.seconds, **said)
             case Partial(failed=failed):
                 message = "function reported failed records"
-                self._problem(logging.WARNING, message, where, failed=len(failed), first=failed[0], **said)
+                self._problem(
+                    logging.WARNING, message, where, reason=f"{len(failed)} records, the first {failed[0]}", **said
+                )
             case Failed() | Refused() | Unavailable():
                 level, message = _failure(fact.outcome)
                 outcome, reason = label(fact.outcome), fact.outcome.reason

@@ -18,7 +18,9 @@ from poller.model.errors import Denied, Transient, told
 from poller.model.facts import MappingMoved, MappingProblem, MappingRemoved, State
 from poller.model.ports import Clock, Observe, Store
 from poller.settings import MappingSettings
+from poller.sources.dynamodb import DynamoDBStream
 from poller.sources.sqs import SqsQueue
+from poller.targets.aws_lambda import LambdaFunction
 
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE = 5.0
@@ -97,7 +99,9 @@ class Supervisor:
                 await self._problem(mapping, told(group), failures, stop)
             except* Exception as group:  # noqa: BLE001 a fault of ours must not disturb the other mappings
                 failures += 1
-                _log.error("mapping failed by a fault of poller", exc_info=group, extra={"mapping": mapping.name})
+                _log.error(
+                    "mapping failed by a fault of poller", exc_info=group, extra={"fields": {"mapping": mapping.name}}
+                )
                 await self._problem(mapping, f"internal fault: {told(group)}", failures, stop)
         self._moved(mapping, "Disabling")
 
@@ -111,7 +115,12 @@ class Supervisor:
             await run_mapping(
                 Tools(
                     mapping=mapping.name,
+                    uuid=mapping.uuid,
                     source_name=mapping.source.arn,
+                    family="dynamodb" if isinstance(mapping.source, DynamoDBStream) else "kinesis",
+                    function_name=mapping.target.function
+                    if isinstance(mapping.target, LambdaFunction)
+                    else mapping.target.name,
                     policy=mapping.policy,
                     source=source,
                     target=target,

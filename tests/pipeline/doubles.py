@@ -260,6 +260,8 @@ class World:
         self._ids = 0
         self.tools = Tools(
             mapping="m",
+            uuid="0f0e0d0c-0000-5000-8000-000000000000",
+            function_name="f",
             source_name="arn:aws:kinesis:eu-west-1:123456789012:stream/s",
             policy=replace(Policy(batch_size=100, start=TrimHorizon()), **policy),
             source=source,

@@ -18,6 +18,7 @@ CASES: dict[str, tuple[Outcome, int, bool, Step]] = {
     "a stream's throttle is tried again": (Refused(reason="x"), 1, False, Again(0.2)),
     "a queue's throttle is tried again": (Refused(reason="x"), 2, True, Again(0.4)),
     "a throttle's own pause is kept to": (Refused(reason="x", after=3.0), 1, False, Again(3.0)),
+    "an absurd pause is not kept to": (Refused(reason="x", after=1e9), 1, False, Again(900.0)),
     "a service error is tried again": (Unavailable(reason="x"), 1, True, Again(1.0)),
     "a wrong configuration is tried again slowly": (Unavailable(reason="x", lasting=True), 2, False, Again(10.0)),
 }

@@ -1,0 +1,188 @@
+"""The real daemon as a child process, reading from the load double: what memory tests and benchmarks look at.
+
+`with load(shards=200, record_bytes=1_048_576) as double, daemon(mapping_of(double, memory="128MiB")) as process:`
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).parents[2]
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PATIENCE = 60.0
+"""Seconds for a process to start or to end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Double:
+    """A load double that runs."""
+
+    url: str
+
+    def totals(self) -> dict[str, Any]:
+        """What its function has seen."""
+        return self._get("/totals")
+
+    def fill(self, records: int) -> None:
+        """Give every shard so many records, and count from nothing."""
+        self._get(f"/fill?records={records}")
+
+    def _get(self, path: str) -> dict[str, Any]:
+        with urllib.request.urlopen(self.url + path, timeout=_PATIENCE) as response:
+            answer: dict[str, Any] = json.load(response)
+            return answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Daemon:
+    """A daemon that runs."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    def resident_bytes(self) -> int:
+        """Of its memory, what is in RAM now."""
+        return self._status("VmRSS")
+
+    def peak_bytes(self) -> int:
+        """The most that was in RAM since its start, or since `forget_peak`."""
+        return self._status("VmHWM")
+
+    def forget_peak(self) -> None:
+        """Measure the peak from now on."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    def cpu(self) -> float:
+        """Seconds of CPU it has used, those of the kernel on its behalf included."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def _status(self, name: str) -> int:
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+        raise RuntimeError(f"the daemon has ended: {self.log.read_text()[-4000:]}")
+
+
+def configuration(
+    double: Double, *, memory: str = "256MiB", batch_size: int = 100, function: str = "function", **more: Any
+) -> dict[str, Any]:
+    """One mapping from the double's stream to the double's function; `more` are keys of the mapping."""
+    return {
+        "aws": {"region": "eu-west-1", "endpoint_url": double.url},
+        "store": "memory://",
+        "memory": memory,
+        "functions": {"function": {"url": f"{double.url}/function"}, "lambda": {"lambda": "function"}},
+        "mappings": {
+            "load": {
+                "EventSourceArn": "arn:aws:kinesis:eu-west-1:123456789012:stream/load",
+                "FunctionName": function,
+                "StartingPosition": "TRIM_HORIZON",
+                "BatchSize": batch_size,
+                **more,
+            }
+        },
+    }
+
+
+@contextmanager
+def load(*, shards: int, record_bytes: int, latency: float = 0.0) -> Iterator[Double]:
+    """Start a load double; it ends with the context."""
+    command = [sys.executable, "-m", "tests.servers.load"]
+    command += ["--shards", str(shards), "--record-bytes", str(record_bytes), "--latency", str(latency)]
+    with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        try:
+            yield Double(url=f"http://127.0.0.1:{int(process.stdout.readline())}")
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def daemon(settings: Mapping[str, Any]) -> Iterator[Daemon]:
+    """Start `poller run`; stop it politely, and surely, with the context."""
+    with tempfile.TemporaryDirectory(prefix="poller-") as folder:
+        config = Path(folder) / "config.json"
+        port = _free_port()
+        url = f"http://127.0.0.1:{port}"
+        config.write_text(json.dumps({**settings, "server": {"host": "127.0.0.1", "port": port}}))
+        log = Path(folder) / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [
+                    sys.executable,
+                    *os.environ.get("POLLER_VIA", "-m poller").split(),
+                    "run",
+                    str(config),
+                    "--log-format",
+                    "json",
+                ],
+                cwd=_ROOT,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **_CREDENTIALS},
+            )
+        try:
+            until(lambda: _ready(url, process, log))
+            yield Daemon(process=process, url=url, log=log)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(_PATIENCE)
+
+
+def until(condition: Callable[[], bool], *, patience: float = _PATIENCE, every: float = 0.05) -> None:
+    """Wait for something seen from outside.
+
+    Raises:
+        TimeoutError: it did not come in time.
+    """
+    deadline = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {patience:.0f} s")
+        time.sleep(every)
+
+
+def _ready(url: str, process: subprocess.Popen[bytes], log: Path) -> bool:
+    if process.poll() is not None:
+        raise RuntimeError(f"the daemon did not start: {log.read_text()[-4000:]}")
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=_PATIENCE):
+            return True
+    except OSError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+}

@@ -1,0 +1,123 @@
+"""HTTP functions inside the test that keep what they were given, when, and what they answered."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from aiohttp import web
+
+from tests.system.daemon import waited
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A record as a function saw it."""
+
+    text: str
+    """What the test produced."""
+    shard: str
+    sequence: int
+    """0 for a message of a queue."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Delivery:
+    """One invocation."""
+
+    function: str
+    records: list[Seen]
+    began: float
+    """Unix seconds."""
+    ended: float | None = None
+    status: int | None = None
+    """What was answered; None as long as nothing was."""
+
+    @property
+    def texts(self) -> list[str]:
+        return [record.text for record in self.records]
+
+
+Behave: TypeAlias = Callable[[Delivery], Awaitable[int]]
+
+
+async def succeed(delivery: Delivery) -> int:
+    return 200
+
+
+@dataclass(slots=True)
+class Functions:
+    """Functions at a path each."""
+
+    url: str = ""
+    behave: Behave = succeed
+    """Answers the HTTP status of an invocation, after as long as it likes."""
+    deliveries: list[Delivery] = field(default_factory=list)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def of(self, function: str, status: int | None = None) -> list[Delivery]:
+        """The invocations of a function, only those answered with `status` if it is given."""
+        return [
+            delivery
+            for delivery in self.deliveries
+            if delivery.function == function and status in (None, delivery.status)
+        ]
+
+    def texts(self, function: str, status: int | None = 200) -> list[str]:
+        """The records it was given, in order, those of successful invocations."""
+        return [text for delivery in self.of(function, status) for text in delivery.texts]
+
+    async def given(self, function: str, *texts: str, status: int | None = 200, within: float = 20.0) -> None:
+        """Wait until it has taken these records."""
+        wanted = set(texts)
+        await waited(
+            f"{function} takes {sorted(wanted)[:5]}", lambda: wanted <= set(self.texts(function, status)), within
+        )
+
+    async def hold(self, delivery: Delivery) -> int:
+        """A behaviour: answer when `released` is set."""
+        await self.released.wait()
+        return 200
+
+    async def _handle(self, request: web.Request) -> web.Response:
+        event = json.loads(await request.read())
+        records = [seen(record) for record in event["Records"]]
+        delivery = Delivery(function=request.path.strip("/"), records=records, began=time.time())
+        self.deliveries.append(delivery)
+        status = await self.behave(delivery)
+        delivery.ended, delivery.status = time.time(), status  # before the caller can know it
+        return web.json_response({} if status == 200 else {"errorMessage": "as told"}, status=status)
+
+
+def seen(record: dict[str, Any]) -> Seen:
+    """The record without what the source put around it."""
+    match record:
+        case {"kinesis": kinesis}:
+            text = base64.b64decode(kinesis["data"]).decode()
+            return Seen(text=text, shard=record["eventID"].partition(":")[0], sequence=int(kinesis["sequenceNumber"]))
+        case {"dynamodb": change}:
+            return Seen(text=change["NewImage"]["id"]["S"], shard="table", sequence=int(change["SequenceNumber"]))
+        case _:
+            return Seen(text=record["body"], shard="queue", sequence=0)
+
+
+@asynccontextmanager
+async def functions() -> AsyncIterator[Functions]:
+    """Serve on a free loopback port; invocations that still hang at the end are cut."""
+    held = Functions()
+    application = web.Application(client_max_size=16 * 2**20)
+    application.router.add_post("/{name}", held._handle)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    held.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield held
+    finally:
+        await runner.cleanup()
