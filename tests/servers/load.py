@@ -64,7 +64,9 @@ class Load:
         self._held = 0
         self._most = max(1, ANSWER_LIMIT_BYTES // record_bytes)
         payload = base64.b64encode((b"All work and no play. " * (record_bytes // 22 + 1))[:record_bytes])
-        self._record = b'","Data":"' + payload + b'","PartitionKey":"key","ApproximateArrivalTimestamp":%.3f}' % time.time()
+        self._record = (
+            b'","Data":"' + payload + b'","PartitionKey":"key","ApproximateArrivalTimestamp":%.3f}' % time.time()
+        )
 
     def fill(self, records: int) -> None:
         self._held = records
@@ -91,7 +93,9 @@ class Load:
                 }
             case "DescribeStreamSummary":
                 summary = {"StreamName": "load", "StreamStatus": "ACTIVE", "OpenShardCount": len(self.shards)}
-                return {"StreamDescriptionSummary": summary | {"RetentionPeriodHours": 24, "StreamCreationTimestamp": 1}}
+                return {
+                    "StreamDescriptionSummary": summary | {"RetentionPeriodHours": 24, "StreamCreationTimestamp": 1}
+                }
             case "GetShardIterator":
                 behind = int(asked.get("StartingSequenceNumber", _FIRST_SEQUENCE - 1)) + 1 - _FIRST_SEQUENCE
                 return {"ShardIterator": f"{asked['ShardId']}/{behind}"}

@@ -59,12 +59,8 @@ class Daemon:
         return self._status("VmRSS")
 
     def peak_bytes(self) -> int:
-        """The most that was in RAM since its start, or since `forget_peak`."""
+        """The most that was in RAM since its start."""
         return self._status("VmHWM")
-
-    def forget_peak(self) -> None:
-        """Measure the peak from now on."""
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def cpu(self) -> float:
         """Seconds of CPU it has used, those of the kernel on its behalf included."""
@@ -124,7 +120,7 @@ def daemon(settings: Mapping[str, Any]) -> Iterator[Daemon]:
         log = Path(folder) / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, *os.environ.get("POLLER_VIA", "-m poller").split(), "run", str(config), "--log-format", "json"],
+                [sys.executable, "-m", "poller", "run", str(config), "--log-format", "json"],
                 cwd=_ROOT,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
