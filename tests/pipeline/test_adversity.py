@@ -177,6 +177,7 @@ async def test_a_store_that_fails_for_an_hour_stops_the_checkpoint_and_repeats_n
         async with world(stream, function, store) as mapping:
             stream.put("shard-0", 10)
             await until(lambda: len(function.succeeded) == 10)
+            await anyio.sleep(0.5)
             store.failing = True
             stream.put("shard-0", 30)
             await anyio.sleep(3600)
