@@ -73,12 +73,6 @@ class Load:
         self._held = 0
         self._received = 0
         self._most = max(1, ANSWER_LIMIT_BYTES // record_bytes)
-<<<<<<< HEAD
-        payload = base64.b64encode((b"All work and no play. " * (record_bytes // 22 + 1))[:record_bytes])
-        self._record = (
-            b'","Data":"' + payload + b'","PartitionKey":"key","ApproximateArrivalTimestamp":%.3f}' % time.time()
-        )
-=======
         text = (b"All work and no play. " * (record_bytes // 22 + 1))[:record_bytes]
         payload = base64.b64encode(text)
         self._record = (
@@ -95,7 +89,6 @@ class Load:
                 "ApproximateFirstReceiveTimestamp": str(int(time.time() * 1000)),
             },
         }
->>>>>>> memory
 
     def fill(self, records: int) -> None:
         self._held, self._received = records, 0

@@ -131,18 +131,7 @@ def daemon(settings: Mapping[str, Any]) -> Iterator[Daemon]:
         log = Path(folder) / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-<<<<<<< HEAD
-                [
-                    sys.executable,
-                    *os.environ.get("POLLER_VIA", "-m poller").split(),
-                    "run",
-                    str(config),
-                    "--log-format",
-                    "json",
-                ],
-=======
                 [sys.executable, "-m", "poller", "run", str(config), "--log-format", "json"],
->>>>>>> memory
                 cwd=_ROOT,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
