@@ -15,7 +15,9 @@ async def run_mapping(tools: Tools) -> None:
     Raises:
         Transient, Denied: the source cannot be listed, or the store not be read, at the start.
     """
-    topology = await tools.source.topology()
+    topology = await tools.unless_stopped(tools.source.topology)
+    if topology is None:
+        return
     if tools.source.redelivers:
         with tools.budget.join() as holder:
             await Queue(tools, topology, holder).run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 
 import anyio
 import msgspec
@@ -89,7 +90,8 @@ class _Pass:
             reader = Reader(tools, self._shard, holder, standing)
             async with anyio.create_task_group() as reading:
                 room = _at_once if alone else standing.room
-                reading.start_soon(read_shard, tools, self._shard, cursor, reader, send_page, room)
+                read = partial(read_shard, tools, self._shard, cursor, reader, send_page, room)
+                reading.start_soon(tools.unless_stopped, read)
                 async with anyio.create_task_group() as working, AsyncExitStack() as sends:
                     parts: list[MemoryObjectSendStream[Sequence[Record]]] = []
                     for lane in lanes:

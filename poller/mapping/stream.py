@@ -43,13 +43,15 @@ class Stream:
         async for key, stored in self._tools.store.scan(f"{self._prefix}/"):
             shard = key.removeprefix(f"{self._prefix}/")
             self._rows[shard] = Checkpoint(self._tools, key, shard, row.decode_shard(stored.value), stored.version)
-        start = await self._start()
+        start = await self._tools.unless_stopped(self._start)
+        if start is None:
+            return
         async with anyio.create_task_group() as tasks:
             while not self._tools.stop.is_set():
                 await self._follow(start, tasks)
                 await self._nap_until_listing()
                 if not self._tools.stop.is_set():
-                    await self._list()
+                    await self._tools.unless_stopped(self._list)
 
     async def _start(self) -> TrimHorizon | At:
         """Where shards without a row begin: as stored, or resolved and stored now."""

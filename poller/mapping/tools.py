@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import anyio
 
 from poller.mapping.budget import Budget
+from poller.model.errors import PollerError
 from poller.model.policy import Policy
 from poller.model.ports import Clock, Destination, Observe, Source, Store, Target
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,3 +50,22 @@ class Tools:
         with anyio.move_on_after(seconds):
             await self.stop.wait()
         return not self.stop.is_set()
+
+    async def unless_stopped(self, call: Callable[[], Awaitable[T]]) -> T | None:
+        """What a call answers; None when the stop came first, which cancels it: a source may hang for a long time."""
+        result: T | None = None
+        failure: PollerError | None = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._cancel_at_stop, tasks.cancel_scope)
+            try:
+                result = await call()
+            except PollerError as error:
+                failure = error
+            tasks.cancel_scope.cancel()
+        if failure:
+            raise failure
+        return result
+
+    async def _cancel_at_stop(self, scope: anyio.CancelScope) -> None:
+        await self.stop.wait()
+        scope.cancel()

@@ -11,7 +11,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -43,14 +43,17 @@ class SqliteStore:
     path: str
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Store]:
+    async def open(self, kind: type[sqlite3.Connection] = sqlite3.Connection) -> AsyncIterator[Store]:
         """Open or create the file.
+
+        Args:
+            kind: of connection, for a disk that fails.
 
         Raises:
             SettingsError: the file cannot be used, or another process uses it.
         """
         with _lock(Path(self.path)):
-            store = _Sqlite(await run_sync(_connect, self.path))
+            store = _Sqlite(await run_sync(_connect, self.path, kind))
             try:
                 yield store
             finally:
@@ -76,9 +79,9 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
-def _connect(path: str) -> sqlite3.Connection:
+def _connect(path: str, kind: type[sqlite3.Connection]) -> sqlite3.Connection:
     try:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY)
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY, factory=kind)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(_SCHEMA)
@@ -94,7 +97,8 @@ class _Write:
     """None deletes."""
     expected: int
     done: anyio.Event = field(default_factory=anyio.Event)
-    error: Superseded | Transient | None = None
+    error: Superseded | Transient | None = field(default_factory=lambda: Transient("store: the write was not made"))
+    """None once the write is on the disk, and not before."""
 
 
 class _Sqlite:
@@ -138,27 +142,39 @@ class _Sqlite:
     async def _run(self, query: Callable[[], T]) -> T:
         async with self._one_at_a_time:
             try:
-                return await run_sync(query)
+                return await run_sync(self._read, query)
             except sqlite3.Error as error:
                 raise Transient(f"store: {error}") from None
+
+    def _read(self, query: Callable[[], T]) -> T:
+        self._connection.rollback()  # as in `_commit`: what is read is on the disk
+        return query()
 
 
 def _commit(connection: sqlite3.Connection, writes: list[_Write]) -> None:
     """One transaction for all; each write is compared for itself."""
     try:
+        connection.rollback()  # what an earlier failure could not roll back; else nothing
         connection.execute("BEGIN IMMEDIATE")
-        for write in writes:
-            found = connection.execute(_VERSION, (write.key,)).fetchone()
-            version = found[0] if found else 0
-            if version != write.expected:
-                write.error = Superseded(f"{write.key} has version {version}, not {write.expected}")
-            elif write.value is None:
-                connection.execute(_DELETE, (write.key,))
-            else:
-                connection.execute(_PUT, (write.key, version + 1, write.value))
+        errors = [_apply(connection, write) for write in writes]
         connection.execute("COMMIT")
     except sqlite3.Error as error:
-        if connection.in_transaction:
-            connection.rollback()
         for write in writes:
             write.error = Transient(f"store: {error}")
+        with suppress(sqlite3.Error):  # a disk that fails fails here, too: the next transaction begins with it
+            connection.rollback()
+    else:
+        for write, superseded in zip(writes, errors, strict=True):
+            write.error = superseded
+
+
+def _apply(connection: sqlite3.Connection, write: _Write) -> Superseded | None:
+    found = connection.execute(_VERSION, (write.key,)).fetchone()
+    version = found[0] if found else 0
+    if version != write.expected:
+        return Superseded(f"{write.key} has version {version}, not {write.expected}")
+    if write.value is None:
+        connection.execute(_DELETE, (write.key,))
+    else:
+        connection.execute(_PUT, (write.key, version + 1, write.value))
+    return None

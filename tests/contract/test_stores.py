@@ -1,13 +1,16 @@
 """What every store promises, run on each of them."""
 
+import sqlite3
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
-from poller.model.errors import SettingsError, Superseded
+from poller.model.errors import SettingsError, Superseded, Transient
 from poller.model.ports import Store
 from poller.stores.memory import MemoryStore
 from poller.stores.sqlite import SqliteStore
@@ -134,3 +137,70 @@ async def test_a_folder_that_cannot_be_made_is_refused_with_one_clear_line(tmp_p
     with pytest.raises(SettingsError, match=r"cannot be used: (Not a directory|File exists)"):
         async with SqliteStore(path=str(tmp_path / "file" / "state.db")).open():
             pass
+
+
+class FailingDisk(sqlite3.Connection):
+    """A connection whose commits fail once and cannot be rolled back at first."""
+
+    commits_to_fail = 1
+    rollbacks_to_fail = 1
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT" and self.commits_to_fail:
+            self.commits_to_fail -= 1
+            raise sqlite3.OperationalError("disk I/O error")
+        return super().execute(sql, *parameters)
+
+    def rollback(self) -> None:
+        if self.in_transaction and self.rollbacks_to_fail:
+            self.rollbacks_to_fail -= 1
+            raise sqlite3.OperationalError("disk I/O error")
+        super().rollback()
+
+
+async def test_no_write_of_a_transaction_that_failed_is_called_written_and_the_next_one_succeeds(tmp_path: Path):
+    failed: list[str] = []
+    async with SqliteStore(path=str(tmp_path / "state.db")).open(FailingDisk) as store:
+
+        async def write(key: str) -> None:
+            try:
+                await store.put(key, b"x", 0)
+            except Transient:
+                failed.append(key)
+
+        async with anyio.create_task_group() as tasks:
+            for key in "abcdef":
+                tasks.start_soon(write, key)
+        assert failed
+        assert [key async for key, _ in store.scan("")] == sorted(set("abcdef") - set(failed))
+        for key in failed:
+            assert await store.put(key, b"y", 0) == 1
+
+
+async def test_a_full_disk_passes_and_nothing_is_called_written_that_is_not(tmp_path: Path):
+    script = """
+import resource, sys, anyio
+from poller.model.errors import Transient
+from poller.stores.sqlite import SqliteStore
+
+async def main():
+    async with SqliteStore(path=sys.argv[1]).open() as store:
+        version = await store.put("row", b"one", 0)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, -1))
+        try:
+            for _ in range(100):
+                version = await store.put("row", b"x" * 10_000, version)
+        except Transient as error:
+            print(error, file=sys.stderr)
+        else:
+            sys.exit("it was never full")
+        assert (await store.get("row")).version == version
+        resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
+        assert await store.put("row", b"two", version) == version + 1
+
+anyio.run(main)
+"""
+    command = [sys.executable, "-W", "error", "-c", script, str(tmp_path / "state.db")]
+    ended = await anyio.run_process(command, check=False)
+    assert ended.returncode == 0, ended.stderr.decode()
+    assert b"store: " in ended.stderr

@@ -9,8 +9,9 @@ from poller.mapping.budget import Budget
 from poller.model.errors import NotFound, PollerError, ShardGone, Throttled, Transient, Trimmed
 from poller.model.facts import BatchInvoked, CheckpointWritten, MappingProblem, RecordsDropped, ShardMoved
 from poller.model.outcome import Failed, Outcome, Refused, Replied
+from poller.model.policy import Latest
 from poller.model.ports import Admit, Row, Store
-from poller.model.record import Cursor, Page
+from poller.model.record import Cursor, Page, Topology
 from poller.stores.memory import MemoryStore
 from tests.pipeline.doubles import (
     EPOCH,
@@ -177,6 +178,7 @@ async def test_a_store_that_fails_for_an_hour_stops_the_checkpoint_and_repeats_n
         async with world(stream, function, store) as mapping:
             stream.put("shard-0", 10)
             await until(lambda: len(function.succeeded) == 10)
+            await anyio.sleep(0.5)
             store.failing = True
             stream.put("shard-0", 30)
             await anyio.sleep(3600)
@@ -236,3 +238,52 @@ async def test_a_write_that_failed_and_reached_the_disk_all_the_same_is_not_take
             await anyio.sleep(1)
     assert {fact.outcome for fact in mapping.told(CheckpointWritten)} == {"written", "error"}
     assert len(mapping.told(ShardMoved)) == 2
+
+
+class Hanging(FakeStream):
+    """A stream that does not answer some call any more."""
+
+    def __init__(self, operation: str) -> None:
+        super().__init__()
+        self.operation = operation
+        self.listings = 0
+
+    async def topology(self) -> Topology:
+        self.listings += 1
+        if self.operation == "listing" or (self.operation == "listing again" and self.listings > 1):
+            await anyio.sleep(HOUR)
+        return await super().topology()
+
+    async def latest(self, partition: str) -> Cursor:
+        if self.operation == "latest":
+            await anyio.sleep(HOUR)
+        return await super().latest(partition)
+
+    async def read(self, partition: str, cursor: Cursor, limit: int, admit: Admit) -> Page:
+        if self.operation == "read":
+            await anyio.sleep(HOUR)
+        return await super().read(partition, cursor, limit, admit)
+
+
+@pytest.mark.parametrize("operation", ["listing", "listing again", "latest", "read"])
+@virtual
+async def test_a_stop_does_not_wait_for_a_stream_that_does_not_answer(operation: str):
+    stream, function = Hanging(operation), FakeFunction()
+    async with world(stream, function, start=Latest()) as mapping:
+        await anyio.sleep(10)
+        mapping.stop.set()
+        stopped = now()
+    assert now() - stopped < 1
+
+
+@virtual
+async def test_a_stop_while_the_stream_hangs_lets_the_function_finish_and_writes_its_checkpoint():
+    stream, function = Hanging("nothing yet"), FakeFunction(seconds=20)
+    stream.put("shard-0", 5)
+    async with world(stream, function) as mapping:
+        await until(lambda: len(function.calls) == 1)
+        stream.operation = "read"
+        await anyio.sleep(5)
+        mapping.stop.set()
+    assert function.succeeded == [1, 2, 3, 4, 5]
+    assert mapping.told(CheckpointWritten)[-1].position == "5"

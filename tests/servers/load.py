@@ -1,4 +1,4 @@
-"""A load double in a process of its own: Kinesis shards full of records, a slow function, and counts of what arrived.
+"""A load double in a process of its own: Kinesis shards and an SQS queue full of records, a slow function, and counts of what arrived.
 
 `python -m tests.servers.load --shards 200 --record-bytes 1048576` serves on loopback and prints its port. Answers are
 made of pieces that all share one payload and are written no faster than they are taken, so the double stays small
@@ -6,10 +6,11 @@ whatever it serves. Nothing is parsed that need not be: it has to be faster than
 
 | request | answer |
 |---|---|
-| `POST /`, `X-Amz-Target: Kinesis_20131202...` | ListShards, DescribeStreamSummary, GetShardIterator, GetRecords |
-| `POST` anywhere else | the function: counts the records of its shard, answers after `--latency` |
+| `POST`, `X-Amz-Target: Kinesis_20131202...` | ListShards, DescribeStreamSummary, GetShardIterator, GetRecords |
+| `POST`, `X-Amz-Target: AmazonSQS...` | GetQueueUrl, GetQueueAttributes, ReceiveMessage, DeleteMessageBatch |
+| `POST` without a target | the function: counts the records of its shard, answers after `--latency` |
 | `GET /totals` | what the function has seen, see `Totals` |
-| `GET /fill?records=N` | every shard holds N records from now on (0 at the start), and the counting begins anew |
+| `GET /fill?records=N` | every shard, and the queue, holds N records from now on (0 at first), and the counting begins anew |
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import hashlib
 import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -31,15 +33,20 @@ ANSWER_LIMIT_BYTES = 10_485_760
 """Of a GetRecords answer's payloads. Source: Kinesis quotas."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_TARGET = re.compile(rb"\r\nx-amz-target: *\w+\.(\w+)", re.IGNORECASE)
 _EVENT_ID = re.compile(rb'"eventID":"(shardId-\d+):(\d+)"')
 _FIRST_SEQUENCE = 10**20
 _PIECE = 65_536
+_LONG_POLL = 0.5
+"""Seconds for which an empty queue says nothing."""
 
 
 @dataclass
 class Totals:
-    """What the function has seen."""
+    """What was asked for, and what the function has seen."""
 
+    reads: int = 0
+    """GetRecords and ReceiveMessage, also those that brought nothing."""
     records: int = 0
     invocations: int = 0
     most_at_once: int = 0
@@ -48,6 +55,8 @@ class Totals:
     gaps: int = 0
     """Events that began behind a record that never came."""
     repeated: int = 0
+    deleted: int = 0
+    """Messages of the queue."""
     first_at: float = 0.0
     last_at: float = 0.0
     """Unix seconds of the first and of the last event that was answered."""
@@ -62,23 +71,59 @@ class Load:
         self.totals = Totals()
         self._at_once = 0
         self._held = 0
+        self._received = 0
         self._most = max(1, ANSWER_LIMIT_BYTES // record_bytes)
-        payload = base64.b64encode((b"All work and no play. " * (record_bytes // 22 + 1))[:record_bytes])
+        text = (b"All work and no play. " * (record_bytes // 22 + 1))[:record_bytes]
+        payload = base64.b64encode(text)
         self._record = (
             b'","Data":"' + payload + b'","PartitionKey":"key","ApproximateArrivalTimestamp":%.3f}' % time.time()
         )
 
+        self._message = {
+            "MD5OfBody": hashlib.md5(text, usedforsecurity=False).hexdigest(),
+            "Body": text.decode(),
+            "Attributes": {
+                "SenderId": "AIDAIENQZJOLO23YVJ4VO",
+                "SentTimestamp": str(int(time.time() * 1000)),
+                "ApproximateReceiveCount": "1",
+                "ApproximateFirstReceiveTimestamp": str(int(time.time() * 1000)),
+            },
+        }
+
     def fill(self, records: int) -> None:
-        self._held = records
+        self._held, self._received = records, 0
         self.totals = Totals(reached=dict.fromkeys(self.shards, 0))
 
     def call(self, operation: str, asked: Any) -> tuple[int, Iterator[bytes]]:
         """Answer an API call: the length of the body, and its pieces."""
         if operation == "GetRecords":
+            self.totals.reads += 1
             shard, _, start = asked["ShardIterator"].partition("/")
             return self._page(shard, int(start), asked.get("Limit", 10_000))
         body = json.dumps(self._small(operation, asked)).encode()
         return len(body), iter([body])
+
+    def wait(self, operation: str) -> float:
+        """Seconds to wait before an answer: an empty queue is polled long."""
+        return _LONG_POLL if operation == "ReceiveMessage" and self._received >= self._held else 0.0
+
+    def _queue(self, operation: str, asked: Any) -> dict[str, Any]:
+        match operation:
+            case "GetQueueUrl":
+                return {"QueueUrl": "http://127.0.0.1/1/load"}
+            case "GetQueueAttributes":
+                return {"Attributes": {"VisibilityTimeout": "360", "MessageRetentionPeriod": "345600"}}
+            case "ReceiveMessage":
+                self.totals.reads += 1
+                first = self._received
+                self._received = min(self._held, first + asked.get("MaxNumberOfMessages", 1))
+                ids = [f"{number:032x}" for number in range(first, self._received)]
+                return {"Messages": [{"MessageId": id_, "ReceiptHandle": id_ * 5, **self._message} for id_ in ids]}
+            case "DeleteMessageBatch":
+                self.totals.deleted += len(asked["Entries"])
+                return {"Successful": [{"Id": entry["Id"]} for entry in asked["Entries"]], "Failed": []}
+            case _:
+                raise ValueError(f"not part of the load double: {operation}")
 
     def _small(self, operation: str, asked: Any) -> dict[str, Any]:
         match operation:
@@ -100,7 +145,7 @@ class Load:
                 behind = int(asked.get("StartingSequenceNumber", _FIRST_SEQUENCE - 1)) + 1 - _FIRST_SEQUENCE
                 return {"ShardIterator": f"{asked['ShardId']}/{behind}"}
             case _:
-                raise ValueError(f"not part of the load double: {operation}")
+                return self._queue(operation, asked)
 
     def _page(self, shard: str, start: int, limit: int) -> tuple[int, Iterator[bytes]]:
         end = max(start, min(self._held, start + min(limit, self._most)))
@@ -128,9 +173,12 @@ class Load:
         totals.most_at_once = max(totals.most_at_once, self._at_once)
         await asyncio.sleep(self.latency)
         self._at_once -= 1
+        totals.invocations += 1
+        totals.last_at = time.time()
         first = _EVENT_ID.search(event)
         if first is None:
-            raise ValueError("an event without records")
+            totals.records += event.count(b'"messageId":"')
+            return
         shard = first[1].decode()
         start, count = int(first[2]) - _FIRST_SEQUENCE, event.count(b'"eventID":"')
         reached = totals.reached.get(shard, 0)
@@ -138,8 +186,6 @@ class Load:
         totals.repeated += min(count, max(0, reached - start))
         totals.reached[shard] = max(reached, start + count)
         totals.records += count
-        totals.invocations += 1
-        totals.last_at = time.time()
 
 
 def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -192,14 +238,23 @@ class Connection(asyncio.Protocol):
                 self._load.fill(int(value))
             answer = json.dumps(asdict(self._load.totals)).encode()
             self._send(len(answer), iter([answer]))
-        elif path == "/":
-            target = head.lower().index(b"\r\nx-amz-target:")
-            operation = head[target + 2 :].split(b"\r\n", 1)[0].rpartition(b".")[2].decode()
-            self._send(*self._load.call(operation, json.loads(body)))
+        elif target := _TARGET.search(head):
+            operation = target[1].decode()
+            if wait := self._load.wait(operation):
+                self._later(self._call(operation, json.loads(body), wait))
+            else:
+                self._send(*self._load.call(operation, json.loads(body)))
         else:
-            task = asyncio.get_running_loop().create_task(self._function(body))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._later(self._function(body))
+
+    def _later(self, answer: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(answer)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _call(self, operation: str, asked: Any, wait: float) -> None:
+        await asyncio.sleep(wait)
+        self._send(*self._load.call(operation, asked))
 
     async def _function(self, event: bytes) -> None:
         await self._load.invoke(event)

@@ -59,17 +59,8 @@ class Daemon:
         return self._status("VmRSS")
 
     def peak_bytes(self) -> int:
-        """The most that was in RAM since its start, or since `forget_peak`."""
+        """The most that was in RAM since its start."""
         return self._status("VmHWM")
-
-    def forget_peak(self) -> None:
-        """Measure the peak from now on."""
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
-
-    def cpu(self) -> float:
-        """Seconds of CPU it has used, those of the kernel on its behalf included."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
 
     def _status(self, name: str) -> int:
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
@@ -79,9 +70,21 @@ class Daemon:
 
 
 def configuration(
-    double: Double, *, memory: str = "256MiB", batch_size: int = 100, function: str = "function", **more: Any
+    double: Double,
+    *,
+    memory: str = "256MiB",
+    batch_size: int = 100,
+    function: str = "function",
+    source: str = "kinesis",
 ) -> dict[str, Any]:
-    """One mapping from the double's stream to the double's function; `more` are keys of the mapping."""
+    """One mapping to the double's function (as "lambda", through Invoke), from its stream, or with "sqs" its queue."""
+    sources = {
+        "kinesis": {
+            "EventSourceArn": "arn:aws:kinesis:eu-west-1:123456789012:stream/load",
+            "StartingPosition": "TRIM_HORIZON",
+        },
+        "sqs": {"EventSourceArn": "arn:aws:sqs:eu-west-1:123456789012:load"},
+    }
     return {
         "aws": {"region": "eu-west-1", "endpoint_url": double.url},
         "store": "memory://",
@@ -89,14 +92,18 @@ def configuration(
         "functions": {"function": {"url": f"{double.url}/function"}, "lambda": {"lambda": "function"}},
         "mappings": {
             "load": {
-                "EventSourceArn": "arn:aws:kinesis:eu-west-1:123456789012:stream/load",
+                **sources[source],
                 "FunctionName": function,
-                "StartingPosition": "TRIM_HORIZON",
                 "BatchSize": batch_size,
-                **more,
             }
         },
     }
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU that a process has used, those of the kernel on its behalf included."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 @contextmanager
@@ -124,18 +131,11 @@ def daemon(settings: Mapping[str, Any]) -> Iterator[Daemon]:
         log = Path(folder) / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [
-                    sys.executable,
-                    *os.environ.get("POLLER_VIA", "-m poller").split(),
-                    "run",
-                    str(config),
-                    "--log-format",
-                    "json",
-                ],
+                [sys.executable, "-m", "poller", "run", str(config), "--log-format", "json"],
                 cwd=_ROOT,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, **_CREDENTIALS},
+                env={**os.environ, **CREDENTIALS},
             )
         try:
             until(lambda: _ready(url, process, log))
@@ -179,10 +179,10 @@ def _free_port() -> int:
         return port
 
 
-_CREDENTIALS = {
+CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_EC2_METADATA_DISABLED": "true",
     "AWS_CONFIG_FILE": os.devnull,
-    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_SHAREDCREDENTIALS_FILE": os.devnull,
 }

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -34,9 +34,12 @@ def _demo(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes]
     try:
         yield process, output
     finally:
-        for pid in (*_family(process.pid), process.pid):
-            if process.poll() is None:
-                os.kill(pid, signal.SIGKILL)
+        if process.poll() is None:
+            left = _family(process.pid)
+            process.kill()
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         process.wait()
 
 

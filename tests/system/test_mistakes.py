@@ -126,9 +126,10 @@ async def test_a_broken_mapping_says_so_in_one_line_and_its_healthy_neighbour_go
             case "no such queue":
                 arn, function, level, says = f"{arn}-missing", {"url": called.url}, "ERROR", "GetQueueUrl"
             case "garbage":
-                function, level, says = {"url": garbage}, "WARN", 'function "sick"'
+                function, level, says = {"url": garbage}, "WARN", 'function "sick": the answer is not HTTP'
             case "down":
-                function, level, says = {"url": _down()}, "WARN", 'function "sick"'
+                down = _down()
+                function, level, says = {"url": down}, "WARN", down.split("/")[2]
             case _:
                 function, level, says = {"command": ["./no-such-program"]}, "ERROR", "no-such-program"
         document = settings(cloud, called, {"healthy": healthy, "sick": queue(arn, "sick")})
@@ -167,6 +168,17 @@ async def test_wrong_credentials_are_one_line_and_the_others_go_on(cloud: Cloud,
             assert result.startswith("PROBLEM: kinesis")
             assert (await daemon.get("/readyz"))[0] == 200
             await daemon.stop()
+
+
+async def test_without_credentials_the_daemon_runs_and_says_what_it_needs(
+    cloud: Cloud, called: Functions, tmp_path: Path
+):
+    document = settings(cloud, called, {"m": queue(await cloud.queue("anonymous"), "f")})
+    config = write(tmp_path / "c.yaml", document)
+    async with started(config, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="") as daemon:
+        line = await daemon.line("mapping cannot go on", mapping="m")
+        assert line["reason"].startswith("no AWS credentials: set AWS_ACCESS_KEY_ID")
+        await daemon.stop()
 
 
 async def test_connecting_tells_each_thing_that_cannot_be_used_in_one_line(

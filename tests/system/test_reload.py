@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 from pathlib import Path
@@ -188,3 +189,24 @@ async def test_a_changed_port_that_is_taken_keeps_the_daemon_where_it_was(
         assert await daemon.address() == f"http://127.0.0.1:{number}"
         await daemon.metric(_SUCCESSFUL, is_=lambda value: value == 1)
         await daemon.stop()
+
+
+async def test_a_changed_port_waits_for_what_is_in_flight(cloud: Cloud, called: Functions, tmp_path: Path):
+    mapping = {"moving": stream(await cloud.stream("moving"), "f")}
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    config = write(tmp_path / "c.yaml", settings(cloud, called, mapping))
+    called.behave = called.hold
+    await cloud.put("moving", "held")
+    async with started(config) as daemon:
+        await called.given("f", "held", status=None)
+        write(config, settings(cloud, called, mapping, server={"port": port}))
+        daemon.send(signal.SIGHUP)
+        await asyncio.sleep(1.0)
+        assert len(daemon.lines("listening")) == 1, "it did not wait"
+        called.released.set()
+        await daemon.line("listening", count=2)
+        await cloud.put("moving", "next")
+        await called.given("f", "held", "next")
+        await daemon.stop()
+    assert called.texts("f", None) == ["held", "next"]

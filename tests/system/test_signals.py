@@ -117,3 +117,26 @@ async def test_messages_in_flight_at_a_stop_are_deleted_when_the_function_has_ta
         await daemon.stop()
     assert called.texts("mail") == ["letter"]
     assert await cloud.left("taken") == 0
+
+
+async def test_a_frozen_process_goes_on_where_it_was_when_it_is_woken(cloud: Cloud, called: Functions, tmp_path: Path):
+    mappings = {
+        "ice-stream": stream(await cloud.stream("ice"), "s", BatchSize=1),
+        "ice-queue": queue(await cloud.queue("ice", visibility=2), "q"),
+    }
+    called.behave = called.hold
+    async with started(write(tmp_path / "c.yaml", settings(cloud, called, mappings))) as daemon:
+        await cloud.put("ice", "1", "2", "3")
+        await cloud.send("ice", "letter")
+        await called.given("s", "1", status=None)
+        await called.given("q", "letter", status=None)
+        daemon.send(signal.SIGSTOP)
+        called.released.set()
+        await asyncio.sleep(3.0)  # the letter is visible again by now
+        daemon.send(signal.SIGCONT)
+        await called.given("s", "1", "2", "3")
+        await called.given("q", "letter")
+        await daemon.metric("poller_messages_deleted_total", "ice-queue", is_=lambda value: value >= 1)
+        await daemon.stop()
+    assert called.texts("s", None) == ["1", "2", "3"], "its only reader lost no shard and repeats nothing"
+    assert await cloud.left("ice") == 0

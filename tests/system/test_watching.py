@@ -160,6 +160,25 @@ async def test_a_second_process_on_the_same_store_is_refused_with_one_line(
         await daemon.stop()
 
 
+async def test_the_status_of_the_running_daemon_can_be_asked_for_and_its_absence_is_one_line(
+    cloud: Cloud, called: Functions, tmp_path: Path
+):
+    document = settings(cloud, called, {"asked": stream(await cloud.stream("asked"), "f")})
+    async with started(write(tmp_path / "c.yaml", document)) as daemon:
+        await cloud.put("asked", "record")
+        await called.given("f", "record")
+        url = await daemon.address()
+        done = await asyncio.to_thread(finished, "status", "--url", url)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "asked" in done.stdout
+        assert _SHARD in done.stdout
+        await daemon.stop()
+    done = await asyncio.to_thread(finished, "status", "--url", url)
+    assert done.returncode == 1
+    (told,) = done.stderr.splitlines()
+    assert url in told
+
+
 async def test_a_source_that_is_made_later_is_read_once_it_exists_and_the_others_do_not_notice(
     cloud: Cloud, called: Functions, tmp_path: Path
 ):

@@ -1,0 +1,150 @@
+"""The ceiling of the bytes held: who waits, for whom, and for how long."""
+
+import anyio
+
+from poller.mapping.budget import COPIES, PAGES, STANDING_BYTES, Budget, Holder
+from tests.pipeline.doubles import virtual
+
+MIB = 1_048_576
+
+
+async def read(holder: Holder, *, records: int, answer_bytes: int, more: bool = True) -> None:
+    """What a reader does around a read."""
+    await holder.expect(records)
+    await holder.admit(answer_bytes)
+    holder.took(records, answer_bytes, more=more)
+
+
+@virtual
+async def test_a_first_read_asks_for_so_little_that_records_of_1_mib_fit_the_share():
+    budget = Budget(256 * MIB)
+    with budget.join() as holder, budget.join():
+        assert holder.limit * MIB <= budget.share_bytes
+
+
+@virtual
+async def test_a_later_read_asks_for_pages_that_fit_the_share_together():
+    budget = Budget(64 * MIB)
+    with budget.join() as holder, budget.join():
+        await read(holder, records=1, answer_bytes=512)
+        assert holder.limit == 10_000
+        await read(holder, records=1, answer_bytes=MIB)
+        assert holder.limit * (MIB / 4) * COPIES * PAGES <= budget.share_bytes
+
+
+@virtual
+async def test_what_partitions_take_besides_their_records_is_kept_free_of_them():
+    budget = Budget(32 * MIB)
+    with budget.join(), budget.join():
+        assert budget.room_bytes == 32 * MIB - 2 * STANDING_BYTES
+
+
+@virtual
+async def test_a_thousand_partitions_leave_half_of_the_ceiling_to_records():
+    budget = Budget(32 * MIB)
+    joined = [budget.join() for _ in range(1000)]
+    for each in joined:
+        each.__enter__()
+    assert budget.room_bytes == 16 * MIB
+    for each in joined:
+        each.__exit__(None, None, None)
+
+
+@virtual
+async def test_an_answer_larger_than_the_ceiling_is_let_in_alone():
+    budget = Budget(32 * MIB)
+    with budget.join() as holder:
+        await read(holder, records=1, answer_bytes=100 * MIB)
+        holder.settle(100 * MIB)
+    assert budget.used_bytes == 0
+
+
+@virtual
+async def test_a_large_answer_is_passed_by_small_ones_but_not_for_ever():
+    budget = Budget(32 * MIB)
+    passed = 0
+    with budget.join() as large, budget.join() as small:
+        await read(small, records=1, answer_bytes=MIB)
+
+        async def pass_again_and_again() -> None:
+            nonlocal passed
+            while True:
+                await read(small, records=1, answer_bytes=MIB)
+                passed += 1
+                small.settle(MIB)  # one stays in memory all the while, until nobody may pass
+                if passed > 100:
+                    return
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read_and_settle, large, 15 * MIB + MIB // 2)
+            await anyio.sleep(1)
+            tasks.start_soon(pass_again_and_again)
+            await anyio.sleep(1)
+            assert 0 < passed <= 3
+            small.settle(MIB)
+    assert passed == 101
+
+
+async def read_and_settle(holder: Holder, answer_bytes: int) -> None:
+    await read(holder, records=1, answer_bytes=answer_bytes)
+    holder.settle(answer_bytes)
+
+
+@virtual
+async def test_two_that_need_more_than_they_expected_do_not_wait_for_each_other():
+    budget = Budget(32 * MIB)
+    with budget.join() as one, budget.join() as other:
+        for holder in (one, other):
+            await read(holder, records=1, answer_bytes=7 * MIB)
+            holder.settle(7 * MIB)
+        for holder in (one, other):
+            await holder.expect(1)
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                for holder in (one, other):
+                    tasks.start_soon(admit_and_settle, holder, 9 * MIB)
+    assert budget.used_bytes == 0
+
+
+async def admit_and_settle(holder: Holder, answer_bytes: int) -> None:
+    await holder.admit(answer_bytes)
+    holder.took(1, answer_bytes, more=True)
+    await anyio.sleep(1)
+    holder.settle(answer_bytes)
+
+
+@virtual
+async def test_a_partition_that_expects_records_does_not_ask_for_them_before_there_is_room():
+    budget = Budget(32 * MIB)
+    with budget.join() as busy, budget.join() as full:
+        await read(busy, records=1, answer_bytes=10 * MIB)
+        busy.settle(10 * MIB)
+        await read(full, records=1, answer_bytes=10 * MIB)
+        with anyio.move_on_after(60) as waited:
+            await busy.expect(1)
+        assert waited.cancelled_caught
+        full.settle(10 * MIB)
+        with anyio.fail_after(60):
+            await busy.expect(1)
+
+
+@virtual
+async def test_a_quiet_partition_is_looked_at_though_memory_is_full():
+    budget = Budget(32 * MIB)
+    with budget.join() as quiet, budget.join() as full:
+        await read(quiet, records=1, answer_bytes=10 * MIB, more=False)
+        quiet.settle(10 * MIB)
+        await read(full, records=1, answer_bytes=15 * MIB)
+        with anyio.fail_after(1):
+            await read(quiet, records=0, answer_bytes=100, more=False)
+
+
+@virtual
+async def test_a_reader_that_is_cancelled_while_it_waits_leaves_nothing_behind():
+    budget = Budget(32 * MIB)
+    with budget.join() as one, budget.join() as other:
+        await read(one, records=1, answer_bytes=15 * MIB)
+        with anyio.move_on_after(1):
+            await other.admit(15 * MIB)
+        one.settle(15 * MIB)
+    assert budget.used_bytes == 0
