@@ -30,6 +30,13 @@ _SHAPES: dict[Kind, str] = {
 SOURCES_ALLOWED = (
     "the ARN of a Kinesis stream, a DynamoDB stream or an SQS queue, such as arn:aws:sqs:eu-west-1:123456789012:orders"
 )
+DESTINATIONS_ALLOWED = "the ARN of an SQS queue, an SNS topic or an S3 bucket"
+_DESTINATIONS = {
+    "sqs": (re.compile(r"[A-Za-z0-9_-]{1,80}"), _SHAPES["sqs"]),
+    "sns": (re.compile(r"[A-Za-z0-9_-]{1,256}"), "arn:aws:sns:REGION:ACCOUNT:NAME"),
+    "s3": (re.compile(r"[A-Za-z0-9_.-]{3,255}"), "arn:aws:s3:::BUCKET"),
+}
+"""Names and shapes, by service."""
 _FOREIGN = {"kafka": "Kafka", "mq": "Amazon MQ", "rds": "DocumentDB"}
 
 
@@ -116,11 +123,15 @@ def destination(text: str) -> str:
     """An on-failure destination, unchanged; "" clears it. Raises `ValueError` with a line for people."""
     match = _ARN.fullmatch(text)
     if text.startswith("kafka://"):
-        raise ValueError(f"{quoted(text)} is only for Kafka sources, which are not supported")
-    if text and not (match and match["service"] in {"sqs", "sns", "s3"}):
-        raise ValueError(
-            f"{quoted(text)} is no destination, allowed: the ARN of an SQS queue, an SNS topic or an S3 bucket"
-        )
-    if text.endswith(".fifo"):
+        raise ValueError(f"{quoted(text)} is a Kafka topic, not supported yet, allowed: {DESTINATIONS_ALLOWED}")
+    if text and not (match and match["service"] in _DESTINATIONS):
+        raise ValueError(f"{quoted(text)} is no destination, allowed: {DESTINATIONS_ALLOWED}")
+    if match and match["service"] != "s3" and match["resource"].endswith(".fifo"):
         raise ValueError(f"{quoted(text)} is FIFO, allowed: a standard queue or topic")
+    if match:
+        name, shape = _DESTINATIONS[match["service"]]
+        is_global = not match["region"] and not match["account"]
+        is_placed = bool(match["region"] and match["account"])
+        if not name.fullmatch(match["resource"]) or not (is_global if match["service"] == "s3" else is_placed):
+            raise ValueError(f"{quoted(text)} is malformed, allowed: {shape}")
     return text
