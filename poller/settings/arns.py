@@ -32,11 +32,11 @@ SOURCES_ALLOWED = (
 )
 DESTINATIONS_ALLOWED = "the ARN of an SQS queue, an SNS topic or an S3 bucket"
 _DESTINATIONS = {
-    "sqs": (re.compile(r"[A-Za-z0-9_-]{1,80}"), _SHAPES["sqs"]),
-    "sns": (re.compile(r"[A-Za-z0-9_-]{1,256}"), "arn:aws:sns:REGION:ACCOUNT:NAME"),
-    "s3": (re.compile(r"[A-Za-z0-9_.-]{3,255}"), "arn:aws:s3:::BUCKET"),
+    "sqs": (re.compile(r"[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,80}"), _SHAPES["sqs"]),
+    "sns": (re.compile(r"[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}"), "arn:aws:sns:REGION:ACCOUNT:NAME"),
+    "s3": (re.compile(r"::[A-Za-z0-9_.-]{3,255}"), "arn:aws:s3:::BUCKET"),
 }
-"""Names and shapes, by service."""
+"""By service: what follows its name in the ARN, and the whole shape for people."""
 _FOREIGN = {"kafka": "Kafka", "mq": "Amazon MQ", "rds": "DocumentDB"}
 
 
@@ -121,17 +121,16 @@ def kms_key(text: str) -> str:
 
 def destination(text: str) -> str:
     """An on-failure destination, unchanged; "" clears it. Raises `ValueError` with a line for people."""
-    match = _ARN.fullmatch(text)
+    if not text:
+        return text
     if text.startswith("kafka://"):
         raise ValueError(f"{quoted(text)} is a Kafka topic, not supported yet, allowed: {DESTINATIONS_ALLOWED}")
-    if text and not (match and match["service"] in _DESTINATIONS):
+    match = _ARN.fullmatch(text)
+    if match is None or match["service"] not in _DESTINATIONS:
         raise ValueError(f"{quoted(text)} is no destination, allowed: {DESTINATIONS_ALLOWED}")
-    if match and match["service"] != "s3" and match["resource"].endswith(".fifo"):
+    if match["service"] != "s3" and text.endswith(".fifo"):
         raise ValueError(f"{quoted(text)} is FIFO, allowed: a standard queue or topic")
-    if match:
-        name, shape = _DESTINATIONS[match["service"]]
-        is_global = not match["region"] and not match["account"]
-        is_placed = bool(match["region"] and match["account"])
-        if not name.fullmatch(match["resource"]) or not (is_global if match["service"] == "s3" else is_placed):
-            raise ValueError(f"{quoted(text)} is malformed, allowed: {shape}")
+    place, shape = _DESTINATIONS[match["service"]]
+    if not place.fullmatch(text.split(":", 3)[3]):
+        raise ValueError(f"{quoted(text)} is malformed, allowed: {shape}")
     return text

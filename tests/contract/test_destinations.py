@@ -26,7 +26,7 @@ from poller.model.ports import Destination
 from poller.model.record import Record, event_of
 from poller.service.check import connect
 from tests.contract.reading import REGION, aws_at
-from tests.servers.scripted import Reply, failure, in_turn, scripted
+from tests.servers.scripted import Reply, Request, failure, in_turn, scripted
 from tests.unit.settings_file import KINESIS, mapping, settings
 
 ACCOUNT = "000000000000"
@@ -245,6 +245,17 @@ async def test_a_queue_and_a_topic_are_reached_in_the_region_of_their_arn(place:
         assert await place.message(url)
         async with SnsDestination(arn=await place.topic()).open(elsewhere) as destination:
             await destination.check()
+
+
+async def test_a_bucket_is_followed_to_its_own_region():
+    def s3(request: Request) -> Reply:
+        at_home = "/us-west-2/s3/" in request.headers["authorization"]
+        moved = {"Content-Type": "application/xml", "x-amz-bucket-region": "us-west-2"}
+        return Reply(body=b"") if at_home else Reply(status=301, body=b"", headers=moved)
+
+    async with scripted(s3) as server, aws_at(server.url) as aws, NOWHERE[2].open(aws) as opened:
+        await opened.check()
+        assert [request.path for request in server.requests] == ["/nowhere-at-all", "/nowhere-at-all"]
 
 
 @pytest.mark.parametrize("nowhere", NOWHERE, ids=kind)

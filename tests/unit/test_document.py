@@ -136,7 +136,9 @@ def test_a_batch_that_never_reached_the_function_has_no_response(outcome: Outcom
     assert list(found) == ["requestContext", "version", "timestamp", "KinesisBatchInfo"]
 
 
-@pytest.mark.parametrize("outcome", [None, Failed(reason="boom"), Partial(failed=("100",))], ids=str)
+@pytest.mark.parametrize(
+    "outcome", [None, Failed(reason="boom"), Partial(failed=("100",))], ids=["never invoked", "failed", "partial"]
+)
 def test_records_that_are_too_old_have_no_response(outcome: Outcome | None):
     found = document(account(condition="RecordAgeExceeded", outcome=outcome))
     assert list(found) == ["requestContext", "version", "timestamp", "KinesisBatchInfo"]
