@@ -44,7 +44,7 @@ def run(config: Path, log_level: str, log_format: str | None) -> None:
 
 @main.command()
 @_config
-@click.option("--connect", is_flag=True, help="Also ask each source and function whether it exists and may be used.")
+@click.option("--connect", is_flag=True, help="Also ask each source, function and destination whether it may be used.")
 def check(config: Path, *, connect: bool) -> None:
     """Read and validate CONFIG; print every mistake as FILE:LINE: path.to.key: what is wrong, what is allowed."""
     from poller.service import logs

@@ -52,7 +52,18 @@ _THROTTLES = frozenset(
         "TooManyRequestsException",
     }
 )
-_NO_QUEUE = frozenset({"QueueDoesNotExist", "NonExistentQueue", "QueueDeletedRecently"})
+_ABSENT = frozenset(
+    {
+        "404",  # the answer to a HEAD has no body, so S3 cannot say more
+        "NoSuchBucket",
+        "NonExistentQueue",
+        "NotFound",
+        "NotFoundException",
+        "QueueDeletedRecently",
+        "QueueDoesNotExist",
+        "ResourceNotFoundException",
+    }
+)
 _PASSING = frozenset(
     {
         "InternalError",
@@ -81,7 +92,9 @@ _CREDENTIALS = frozenset(
     }
 )
 _CLOCK = frozenset({"RequestExpired", "RequestTimeTooSkewed"})
+_WRITES = frozenset({"SendMessage", "Publish", "PutObject"})
 _READS = frozenset({"GetRecords", "GetShardIterator"})
+_IAM_ACTIONS = {"Invoke": "InvokeFunction", "HeadBucket": "ListBucket"}
 _KINESIS_PAUSE = 1.0
 """Seconds: a shard answers five reads and 2 MiB a second, counted by the second."""
 
@@ -103,7 +116,7 @@ def error_of(service: str, operation: str, code: str, message: str, status: int,
         return Throttled(line, after=max(after, _KINESIS_PAUSE if service == "kinesis" else 0.0))
     if operation in _READS and (found := _read_error(operation, code, line)):
         return found
-    if code in {"ResourceNotFoundException", "NotFoundException", "NoSuchBucket"} or code in _NO_QUEUE:
+    if code in _ABSENT:
         return NotFound(f"{line} (check the name, region and account of the ARN)")
     if code == "ExpiredNextTokenException":
         return IteratorExpired(line)
@@ -135,10 +148,11 @@ def _hint(service: str, operation: str, code: str) -> str:
     if code in _CLOCK:
         return " (this machine's clock is wrong)"
     if code.lower().startswith("kms"):
-        return " (check the KMS key and its policy: kms:Decrypt is needed)"
+        needed = "kms:GenerateDataKey and kms:Decrypt are" if operation in _WRITES else "kms:Decrypt is"
+        return f" (check the KMS key and its policy: {needed} needed)"
     if code == "InvalidSecurity":
         return " (the queue demands TLS: use an https endpoint)"
-    if code.startswith(("AccessDenied", "AuthorizationError", "Forbidden")):
+    if code.startswith(("AccessDenied", "AuthorizationError", "Forbidden", "403")):
         return f" (the role or user needs {_iam_service(service)}:{_iam_action(operation)})"
     return ""
 
@@ -152,8 +166,8 @@ def _iam_service(service: str) -> str:
 
 
 def _iam_action(operation: str) -> str:
-    """IAM knows no actions for batches, and calls Invoke by another name."""
-    return "InvokeFunction" if operation == "Invoke" else operation.removesuffix("Batch")
+    """IAM knows no actions for batches, and calls some others by another name."""
+    return _IAM_ACTIONS.get(operation, operation.removesuffix("Batch"))
 
 
 def _after(headers: Mapping[str, str]) -> float:

@@ -1,4 +1,4 @@
-"""`poller check --connect`: asks each source and function whether it exists and may be used."""
+"""`poller check --connect`: asks each source, function and destination whether it exists and may be used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import anyio
 from poller.aws.session import open_aws
 from poller.model.errors import PollerError, told
 from poller.model.facts import Fact
-from poller.model.ports import Source, Target
+from poller.model.ports import Destination, Source, Target
 from poller.settings import Settings
 
 _PATIENCE = 30.0
@@ -19,16 +19,21 @@ _PATIENCE = 30.0
 
 
 async def connect(settings: Settings) -> AsyncIterator[str]:
-    """Ask all mappings' sources and functions, one line for each that cannot be used."""
+    """Ask all mappings' sources, functions and destinations, one line for each that cannot be used."""
     async with open_aws(settings.aws) as aws:
         for mapping in settings.mappings:
-            source, target = mapping.source.open(aws, time.time), mapping.target.open(aws, _ignore)
-            for key, asked in (("EventSourceArn", source), ("FunctionName", target)):
+            asks: list[tuple[str, AbstractAsyncContextManager[Source | Target | Destination]]] = [
+                ("EventSourceArn", mapping.source.open(aws, time.time)),
+                ("FunctionName", mapping.target.open(aws, _ignore)),
+            ]
+            if mapping.destination is not None:
+                asks.append(("DestinationConfig.OnFailure.Destination", mapping.destination.open(aws)))
+            for key, asked in asks:
                 if error := await _ask(asked):
                     yield f"mappings.{mapping.name}.{key}: {error}"
 
 
-async def _ask(opening: AbstractAsyncContextManager[Source | Target]) -> str:
+async def _ask(opening: AbstractAsyncContextManager[Source | Target | Destination]) -> str:
     """Why it cannot be used, one line; "" when it can."""
     found: list[str] = []
     try:

@@ -30,6 +30,13 @@ _SHAPES: dict[Kind, str] = {
 SOURCES_ALLOWED = (
     "the ARN of a Kinesis stream, a DynamoDB stream or an SQS queue, such as arn:aws:sqs:eu-west-1:123456789012:orders"
 )
+DESTINATIONS_ALLOWED = "the ARN of an SQS queue, an SNS topic or an S3 bucket"
+_DESTINATIONS = {
+    "sqs": (re.compile(r"[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,80}"), _SHAPES["sqs"]),
+    "sns": (re.compile(r"[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}"), "arn:aws:sns:REGION:ACCOUNT:NAME"),
+    "s3": (re.compile(r"::[A-Za-z0-9_.-]{3,255}"), "arn:aws:s3:::BUCKET"),
+}
+"""By service: what follows its name in the ARN, and the whole shape for people."""
 _FOREIGN = {"kafka": "Kafka", "mq": "Amazon MQ", "rds": "DocumentDB"}
 
 
@@ -114,13 +121,16 @@ def kms_key(text: str) -> str:
 
 def destination(text: str) -> str:
     """An on-failure destination, unchanged; "" clears it. Raises `ValueError` with a line for people."""
-    match = _ARN.fullmatch(text)
+    if not text:
+        return text
     if text.startswith("kafka://"):
-        raise ValueError(f"{quoted(text)} is only for Kafka sources, which are not supported")
-    if text and not (match and match["service"] in {"sqs", "sns", "s3"}):
-        raise ValueError(
-            f"{quoted(text)} is no destination, allowed: the ARN of an SQS queue, an SNS topic or an S3 bucket"
-        )
-    if text.endswith(".fifo"):
+        raise ValueError(f"{quoted(text)} is a Kafka topic, not supported yet, allowed: {DESTINATIONS_ALLOWED}")
+    match = _ARN.fullmatch(text)
+    if match is None or match["service"] not in _DESTINATIONS:
+        raise ValueError(f"{quoted(text)} is no destination, allowed: {DESTINATIONS_ALLOWED}")
+    if match["service"] != "s3" and text.endswith(".fifo"):
         raise ValueError(f"{quoted(text)} is FIFO, allowed: a standard queue or topic")
+    place, shape = _DESTINATIONS[match["service"]]
+    if not place.fullmatch(text.split(":", 3)[3]):
+        raise ValueError(f"{quoted(text)} is malformed, allowed: {shape}")
     return text

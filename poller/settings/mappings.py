@@ -12,6 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from poller.destinations import DestinationSettings
+from poller.destinations.s3 import S3Destination
+from poller.destinations.sns import SnsDestination
+from poller.destinations.sqs import SqsDestination
 from poller.model.policy import Latest, Policy
 from poller.model.record import At, TrimHorizon
 from poller.settings import values
@@ -114,6 +118,7 @@ def _settings(name: str, shape: MappingShape, source: EventSource, around: Aroun
         enabled=shape.enabled,
         source=_source(shape, source, poll_interval),
         target=target,
+        destination=_destination(shape),
         policy=Policy(
             batch_size=batch_size,
             window=float(shape.maximum_batching_window_in_seconds),
@@ -137,6 +142,20 @@ def _source(shape: MappingShape, source: EventSource, poll_interval: float) -> S
                 wait=min(20, max(1, math.ceil(poll_interval))),
                 windowed=shape.maximum_batching_window_in_seconds > 0,
             )
+
+
+def _destination(shape: MappingShape) -> DestinationSettings | None:
+    on_failure = shape.destination_config.on_failure if shape.destination_config else None
+    arn = on_failure.destination_arn if on_failure else ""
+    match arn.split(":")[2:3]:
+        case ["sqs"]:
+            return SqsDestination(arn=arn)
+        case ["sns"]:
+            return SnsDestination(arn=arn)
+        case ["s3"]:
+            return S3Destination(arn=arn)
+        case _:  # left out, or "", which clears it
+            return None
 
 
 def _lambda(function: str) -> LambdaFunction:

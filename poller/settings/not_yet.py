@@ -14,7 +14,6 @@ NOT_YET: Mapping[str, object] = {
     "BisectBatchOnFunctionError": False,
     "TumblingWindowInSeconds": 0,
     "FunctionResponseTypes": [],
-    "DestinationConfig.OnFailure.Destination": "",
     "FilterCriteria.Filters": [],
     "KMSKeyArn": None,
     "ScalingConfig.MaximumConcurrency": None,

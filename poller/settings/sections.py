@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from poller.aws.session import AwsSettings
+from poller.destinations import DestinationSettings
 from poller.model.policy import Policy
 from poller.sources import SourceSettings
 from poller.stores import StoreSettings
@@ -29,6 +30,8 @@ class MappingSettings:
     enabled: bool
     source: SourceSettings
     target: TargetSettings
+    destination: DestinationSettings | None
+    """Where the account of given-up records goes; None: nowhere."""
     policy: Policy
     document: str = field(compare=False)
     """The configuration as compact JSON under AWS's names, defaults filled in as AWS echoes them. For display."""

@@ -13,6 +13,9 @@ _KAFKA = "is only for Kafka sources, which are not supported"
 _STREAM_ONLY = "is only for Kinesis streams and DynamoDB streams, this source is an SQS queue"
 _QUEUE_ONLY = "is only for SQS queues, this source is a Kinesis stream"
 _DLQ = "arn:aws:sqs:eu-west-1:123456789012:dlq"
+_TOPIC = "arn:aws:sns:eu-west-1:123456789012:failed"
+_BUCKET = "arn:aws:s3:::failed.orders"
+_DESTINATIONS = "the ARN of an SQS queue, an SNS topic or an S3 bucket"
 
 # (id, source, further lines of the mapping, the mistake behind "poller.yaml:")
 # Further lines start at line 7 for a stream, at line 6 for a queue.
@@ -46,9 +49,6 @@ WRONG = [
     ("unknown response type", QUEUE, ["FunctionResponseTypes: [Report]"], '6: mappings.m.FunctionResponseTypes[0]: "Report" is not one of the choices, allowed: ReportBatchItemFailures'),
     ("destination of a queue", QUEUE, [f"DestinationConfig: {{OnFailure: {{Destination: {_DLQ}}}}}"], f"6: mappings.m.DestinationConfig: {_STREAM_ONLY}"),
     ("destination on success", KINESIS, ["DestinationConfig: {OnSuccess: {}}"], "7: mappings.m.DestinationConfig.OnSuccess: is not for event source mappings, allowed: OnFailure"),
-    ("destination that is FIFO", KINESIS, [f"DestinationConfig: {{OnFailure: {{Destination: {_DLQ}.fifo}}}}"], f'7: mappings.m.DestinationConfig.OnFailure.Destination: "{_DLQ}.fifo" is FIFO, allowed: a standard queue or topic'),
-    ("destination that is no ARN", KINESIS, ["DestinationConfig: {OnFailure: {Destination: dlq}}"], '7: mappings.m.DestinationConfig.OnFailure.Destination: "dlq" is no destination, allowed: the ARN of an SQS queue, an SNS topic or an S3 bucket'),
-    ("destination for Kafka", KINESIS, ["DestinationConfig: {OnFailure: {Destination: 'kafka://t'}}"], f'7: mappings.m.DestinationConfig.OnFailure.Destination: "kafka://t" {_KAFKA}'),
     ("filter that is no JSON", KINESIS, ["FilterCriteria: {Filters: [{Pattern: '{'}]}"], '7: mappings.m.FilterCriteria.Filters[0].Pattern: "{" is not JSON, allowed: an object or the JSON text of one'),
     ("filter that is a list", KINESIS, ["FilterCriteria: {Filters: [{Pattern: [1]}]}"], "7: mappings.m.FilterCriteria.Filters[0].Pattern: a list is not a pattern, allowed: an object or the JSON text of one"),
     ("filter with a bare value", KINESIS, ["FilterCriteria: {Filters: [{Pattern: {data: {type: order}}}]}"], '7: mappings.m.FilterCriteria.Filters[0].Pattern: in the pattern, data.type is "order", allowed: a list of alternatives, not empty'),
@@ -88,7 +88,6 @@ NOT_YET = [
     ("BisectBatchOnFunctionError", KINESIS, ["BisectBatchOnFunctionError: true"], "BisectBatchOnFunctionError: true is not supported yet, allowed: false"),
     ("TumblingWindowInSeconds", KINESIS, ["TumblingWindowInSeconds: 1"], "TumblingWindowInSeconds: 1 is not supported yet, allowed: 0"),
     ("FunctionResponseTypes", QUEUE, ["FunctionResponseTypes: [ReportBatchItemFailures]"], "FunctionResponseTypes: is not supported yet, leave it out"),
-    ("DestinationConfig", KINESIS, [f"DestinationConfig: {{OnFailure: {{Destination: {_DLQ}}}}}"], "DestinationConfig.OnFailure.Destination: is not supported yet, leave it out"),
     ("FilterCriteria", QUEUE, ["FilterCriteria: {Filters: [{Pattern: {body: [a]}}]}"], "FilterCriteria.Filters: is not supported yet, leave it out"),
     ("KMSKeyArn", QUEUE, ["KMSKeyArn: arn:aws:kms:eu-west-1:123456789012:key/1"], "KMSKeyArn: is not supported yet, leave it out"),
     ("ScalingConfig", QUEUE, ["ScalingConfig: {MaximumConcurrency: 2}"], "ScalingConfig.MaximumConcurrency: is not supported yet, leave it out"),
@@ -109,6 +108,30 @@ WRONG_SOURCES = [
     ("a DocumentDB cluster", "arn:aws:rds:eu-west-1:123456789012:cluster:a", f"DocumentDB sources are not supported, allowed: {_SOURCES}"),
     ("a topic", "arn:aws:sns:eu-west-1:123456789012:t", f'"arn:aws:sns:eu-west-1:123456789012:t" names sns, which is no event source, allowed: {_SOURCES}'),
 ]  # fmt: skip
+
+# (id, Destination, what is said about it)
+WRONG_DESTINATIONS = [
+    ("a name", "dlq", f'"dlq" is no destination, allowed: {_DESTINATIONS}'),
+    ("a function", "arn:aws:lambda:eu-west-1:123456789012:function:f", f'"arn:aws:lambda:eu-west-1:123456789012:function:f" is no destination, allowed: {_DESTINATIONS}'),
+    ("a Kafka topic", "kafka://t", f'"kafka://t" is a Kafka topic, not supported yet, allowed: {_DESTINATIONS}'),
+    ("a FIFO queue", f"{_DLQ}.fifo", f'"{_DLQ}.fifo" is FIFO, allowed: a standard queue or topic'),
+    ("a FIFO topic", f"{_TOPIC}.fifo", f'"{_TOPIC}.fifo" is FIFO, allowed: a standard queue or topic'),
+    ("a queue without a region", "arn:aws:sqs::123456789012:dlq", '"arn:aws:sqs::123456789012:dlq" is malformed, allowed: arn:aws:sqs:REGION:ACCOUNT:NAME'),
+    ("a queue without an account", "arn:aws:sqs:eu-west-1::dlq", '"arn:aws:sqs:eu-west-1::dlq" is malformed, allowed: arn:aws:sqs:REGION:ACCOUNT:NAME'),
+    ("a subscription", f"{_TOPIC}:9c7e", f'"{_TOPIC}:9c7e" is malformed, allowed: arn:aws:sns:REGION:ACCOUNT:NAME'),
+    ("a folder of a bucket", f"{_BUCKET}/failed", f'"{_BUCKET}/failed" is malformed, allowed: arn:aws:s3:::BUCKET'),
+    ("an access point", "arn:aws:s3:eu-west-1:123456789012:accesspoint/a", '"arn:aws:s3:eu-west-1:123456789012:accesspoint/a" is malformed, allowed: arn:aws:s3:::BUCKET'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arn", "expected"), [case[1:] for case in WRONG_DESTINATIONS], ids=[case[0] for case in WRONG_DESTINATIONS]
+)
+def test_a_destination_that_cannot_be_written_is_named_with_what_is_right(tmp_path: Path, arn: str, expected: str):
+    text = mapping(KINESIS, f'DestinationConfig: {{OnFailure: {{Destination: "{arn}"}}}}')
+    assert mistakes(tmp_path, text) == [
+        f"poller.yaml:7: mappings.m.DestinationConfig.OnFailure.Destination: {expected}"
+    ]
 
 
 @pytest.mark.parametrize(("arn", "more", "expected"), [case[1:] for case in WRONG], ids=[case[0] for case in WRONG])

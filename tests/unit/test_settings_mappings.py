@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 
+from poller.destinations import DestinationSettings
+from poller.destinations.s3 import S3Destination
+from poller.destinations.sns import SnsDestination
+from poller.destinations.sqs import SqsDestination
 from poller.model.policy import Latest, Policy
 from poller.model.record import At, TrimHorizon
 from poller.settings import MappingSettings
@@ -123,6 +127,40 @@ _QUEUE_ECHO: dict[str, Any] = {
 )  # fmt: skip
 def test_the_document_shows_what_aws_would_echo(tmp_path: Path, arn: str, more: list[str], expected: dict[str, Any]):
     assert json.loads(_only(tmp_path, mapping(arn, *more)).document) == expected
+
+
+@pytest.mark.parametrize("source", [KINESIS, DYNAMODB], ids=["kinesis", "dynamodb"])
+@pytest.mark.parametrize("spelled", ["DestinationConfig: {OnFailure: {Destination: '%s'}}", "destination_config: {on_failure: {destination_arn: '%s'}}"], ids=["AWS", "Terraform"])  # fmt: skip
+@pytest.mark.parametrize(
+    "expected",
+    [
+        SqsDestination(arn="arn:aws:sqs:eu-west-1:123456789012:dlq"),
+        SnsDestination(arn="arn:aws-us-gov:sns:us-gov-west-1:123456789012:failed_orders"),
+        S3Destination(arn="arn:aws:s3:::failed.orders.fifo"),
+    ],
+    ids=["queue", "topic", "bucket"],
+)
+def test_a_streams_destination_is_a_queue_a_topic_or_a_bucket(
+    tmp_path: Path, source: str, spelled: str, expected: DestinationSettings
+):
+    found = _only(tmp_path, mapping(source, spelled % expected.arn))
+    assert found.destination == expected
+    assert json.loads(found.document)["DestinationConfig"] == {"OnFailure": {"Destination": expected.arn}}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [[], ["DestinationConfig: {}"], ["DestinationConfig: {OnFailure: {Destination: ''}}"]],
+    ids=["left out", "empty", "cleared"],
+)
+def test_a_destination_that_is_left_out_or_cleared_is_none(tmp_path: Path, more: list[str]):
+    assert _only(tmp_path, mapping(KINESIS, *more)).destination is None
+
+
+def test_a_changed_destination_asks_for_a_restart(tmp_path: Path):
+    line = "DestinationConfig: {OnFailure: {Destination: 'arn:aws:s3:::one'}}"
+    text = mapping(KINESIS, line)
+    assert _only(tmp_path, text) != _only(tmp_path, text.replace("one", "two"))
 
 
 def test_the_document_is_compact(tmp_path: Path):
