@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
+
 from poller.mapping.batch import Batch
 from poller.mapping.document import account_of
 from poller.mapping.tools import Tools
 from poller.model.errors import Denied, Transient
 from poller.model.facts import Condition, DestinationFailed, RecordsDiverted, RecordsDropped
 from poller.model.outcome import Outcome
+
+_PATIENCE = 30.0
+"""Seconds that a destination may hold up its shard."""
 
 
 async def give_up(
@@ -51,11 +56,11 @@ async def give_up(
             time_window=window,
         )
         try:
-            await tools.destination.send(account)
-        except (Transient, Denied) as error:
-            tools.observe(
-                DestinationFailed(mapping=tools.mapping, shard=shard, records=len(records), reason=str(error))
-            )
+            with anyio.fail_after(_PATIENCE):
+                await tools.destination.send(account)
+        except (Transient, Denied, TimeoutError) as error:
+            reason = str(error) or f"no answer within {_PATIENCE:g} s"
+            tools.observe(DestinationFailed(mapping=tools.mapping, shard=shard, records=len(records), reason=reason))
         else:
             tools.observe(
                 RecordsDiverted(

@@ -145,9 +145,6 @@ class _Series:
         self._polls = counters("poller_polls_total")
         self._poll_duration = histogram("poller_poll_duration_seconds")
         self._checkpoints = counters("poller_checkpoints_total")
-        # Nothing counts these yet, as there are neither filters nor destinations: they stand at 0, which is the truth.
-        counter("poller_records_filtered_total")
-        counter("poller_records_on_failure_delivered_total")
 
     def observe(self, fact: Fact) -> None:
         """Count a fact of this mapping."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
 import anyio
 from anyio.abc import TaskGroup
 
 from poller.aws.session import Aws
+from poller.destinations import DestinationSettings
 from poller.mapping.budget import Budget
 from poller.mapping.retry import backoff
 from poller.mapping.run import run_mapping
 from poller.mapping.tools import Tools
 from poller.model.errors import Denied, Transient, told
 from poller.model.facts import MappingMoved, MappingProblem, MappingRemoved, State
-from poller.model.ports import Clock, Observe, Store
+from poller.model.ports import Clock, Destination, Observe, Store
 from poller.settings import MappingSettings
 from poller.sources.dynamodb import DynamoDBStream
 from poller.sources.sqs import SqsQueue
@@ -110,6 +112,7 @@ class Supervisor:
         async with (
             mapping.source.open(house.aws, house.clock) as source,
             mapping.target.open(house.aws, house.observe) as target,
+            _opened(mapping.destination, house.aws) as destination,
         ):
             self._moved(mapping, "Enabled")
             await run_mapping(
@@ -124,6 +127,7 @@ class Supervisor:
                     policy=mapping.policy,
                     source=source,
                     target=target,
+                    destination=destination,
                     store=house.store,
                     budget=house.budget,
                     observe=house.observe,
@@ -143,3 +147,9 @@ class Supervisor:
     def _moved(self, mapping: MappingSettings, state: State) -> None:
         reason = "USER_INITIATED" if isinstance(mapping.source, SqsQueue) else "User action"
         self._house.observe(MappingMoved(mapping=mapping.name, state=state, reason=reason))
+
+
+def _opened(
+    destination: DestinationSettings | None, aws: Aws
+) -> AbstractAsyncContextManager[Destination] | AbstractAsyncContextManager[None]:
+    return nullcontext() if destination is None else destination.open(aws)

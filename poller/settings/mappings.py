@@ -124,6 +124,12 @@ def _settings(name: str, shape: MappingShape, source: EventSource, around: Aroun
             window=float(shape.maximum_batching_window_in_seconds),
             start=_start(shape),
             poll_interval=poll_interval,
+            retry_attempts=None if shape.maximum_retry_attempts < 0 else shape.maximum_retry_attempts,
+            record_age=None if shape.maximum_record_age_in_seconds < 0 else float(shape.maximum_record_age_in_seconds),
+            bisect=shape.bisect_batch_on_function_error,
+            partial=bool(shape.function_response_types),
+            lanes=shape.parallelization_factor,
+            tumbling=float(shape.tumbling_window_in_seconds),
         ),
         document=_document(shape, source, batch_size),
     )

@@ -8,12 +8,6 @@ from typing import Any
 from poller.settings.tree import shown
 
 NOT_YET: Mapping[str, object] = {
-    "ParallelizationFactor": 1,
-    "MaximumRetryAttempts": -1,
-    "MaximumRecordAgeInSeconds": -1,
-    "BisectBatchOnFunctionError": False,
-    "TumblingWindowInSeconds": 0,
-    "FunctionResponseTypes": [],
     "FilterCriteria.Filters": [],
     "KMSKeyArn": None,
     "ScalingConfig.MaximumConcurrency": None,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from io import FileIO
 from subprocess import DEVNULL
 
@@ -164,7 +164,7 @@ class Environment:
         return [*script, str(os.getpid()), str(reporter), executable, *self._command.words]
 
     def _variables(self, address: str) -> dict[str, str]:
-        stream = f"{datetime.now(UTC):%Y/%m/%d}/[$LATEST]{uuid.uuid4().hex}"
+        stream = f"{time.strftime('%Y/%m/%d', time.gmtime())}/[$LATEST]{uuid.uuid4().hex}"
         ours = {"AWS_LAMBDA_RUNTIME_API": address, "AWS_LAMBDA_LOG_STREAM_NAME": stream}
         return {**self._command.variables, **ours}
 
