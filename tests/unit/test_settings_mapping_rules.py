@@ -82,12 +82,6 @@ WRONG = [
 
 # (id, source, further lines): as AWS takes it, but not built. The dotted field and what is said about it.
 NOT_YET = [
-    ("ParallelizationFactor", KINESIS, ["ParallelizationFactor: 2"], "ParallelizationFactor: 2 is not supported yet, allowed: 1"),
-    ("MaximumRetryAttempts", KINESIS, ["MaximumRetryAttempts: 0"], "MaximumRetryAttempts: 0 is not supported yet, allowed: -1"),
-    ("MaximumRecordAgeInSeconds", DYNAMODB, ["MaximumRecordAgeInSeconds: 60"], "MaximumRecordAgeInSeconds: 60 is not supported yet, allowed: -1"),
-    ("BisectBatchOnFunctionError", KINESIS, ["BisectBatchOnFunctionError: true"], "BisectBatchOnFunctionError: true is not supported yet, allowed: false"),
-    ("TumblingWindowInSeconds", KINESIS, ["TumblingWindowInSeconds: 1"], "TumblingWindowInSeconds: 1 is not supported yet, allowed: 0"),
-    ("FunctionResponseTypes", QUEUE, ["FunctionResponseTypes: [ReportBatchItemFailures]"], "FunctionResponseTypes: is not supported yet, leave it out"),
     ("FilterCriteria", QUEUE, ["FilterCriteria: {Filters: [{Pattern: {body: [a]}}]}"], "FilterCriteria.Filters: is not supported yet, leave it out"),
     ("KMSKeyArn", QUEUE, ["KMSKeyArn: arn:aws:kms:eu-west-1:123456789012:key/1"], "KMSKeyArn: is not supported yet, leave it out"),
     ("ScalingConfig", QUEUE, ["ScalingConfig: {MaximumConcurrency: 2}"], "ScalingConfig.MaximumConcurrency: is not supported yet, leave it out"),
@@ -193,7 +187,6 @@ def test_a_tumbling_window_has_one_lane_and_no_filters(tmp_path: Path):
         "FilterCriteria: {Filters: [{Pattern: {a: [1]}}]}",
     ]
     assert mistakes(tmp_path, mapping(KINESIS, *lines)) == [
-        "poller.yaml:7: mappings.m.TumblingWindowInSeconds: 9 is not supported yet, allowed: 0",
         "poller.yaml:8: mappings.m.ParallelizationFactor: 2 is out of range, allowed with TumblingWindowInSeconds: 1",
         "poller.yaml:9: mappings.m.FilterCriteria: is not allowed together with TumblingWindowInSeconds",
     ]
