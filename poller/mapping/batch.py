@@ -33,6 +33,10 @@ class Batcher:
         self._closed: list[Batch] = []
         self._opened = now
 
+    def __len__(self) -> int:
+        """Records held."""
+        return len(self._held)
+
     @property
     def deadline(self) -> float:
         """When what is held must leave; inf while nothing is held."""
@@ -66,6 +70,18 @@ class Batcher:
     def reopen(self, now: float) -> None:
         """An invocation ended: the next window opens."""
         self._opened = now
+
+    @property
+    def oldest(self) -> float:
+        """Arrival of the first record held, unix seconds; inf while nothing is held."""
+        return self._held[0].arrived if self._held else math.inf
+
+    def take_out(self, arrived_until: float) -> Batch:
+        """Remove the records at the head of what is held that arrived until then: they are too old."""
+        count = next((place for place, each in enumerate(self._held) if each.arrived > arrived_until), len(self._held))
+        out, self._held = tuple(self._held[:count]), self._held[count:]
+        self._size_bytes = event_size_bytes(self._held)
+        return out
 
     def _close(self) -> None:
         self._closed.append(tuple(self._held))

@@ -53,7 +53,7 @@ class Lane:
                     return
                 del part  # or its records would stay in memory when they have been delivered
                 self._close_window_if_due()
-                if not await self._deliver(self._batcher.ready(anyio.current_time())):
+                if not await self._deliver([*self._too_old(), *self._batcher.ready(anyio.current_time())]):
                     return
         work = self._resumption.rest(self._tools.new_id)
         if work is not None and not await self._delivery.finish(work):
@@ -86,20 +86,26 @@ class Lane:
             self._batcher.reopen(anyio.current_time())
         return True
 
+    def _too_old(self) -> list[Piece]:
+        """What MaximumRecordAgeInSeconds ended while its batch was gathered; delivering it gives it up."""
+        age = self._tools.policy.record_age
+        out = self._batcher.take_out(self._tools.clock() - age) if age is not None else ()
+        return [out] if out else []
+
     def _deadline(self) -> float:
         """When something is due, on `anyio.current_time`."""
         due = self._batcher.deadline
+        if self._tools.policy.record_age is not None and self._batcher.oldest < math.inf:
+            left = self._batcher.oldest + self._tools.policy.record_age - self._tools.clock()
+            due = min(due, anyio.current_time() + max(0.0, left))
         if isinstance(self._batcher, Tumbler) and self._batcher.closes_at < math.inf:
             wait = max(_LOOK_AGAIN, self._batcher.closes_at - self._tools.clock())
             due = min(due, anyio.current_time() + wait)
         return due
 
     def _close_window_if_due(self) -> None:
-        """A window that is over closes without a later record, once everything that has arrived was read."""
-        tumbler = self._batcher
-        if (
-            isinstance(tumbler, Tumbler)
-            and self._around.standing.caught_up
-            and tumbler.closes_at <= self._tools.clock()
-        ):
-            tumbler.close(anyio.current_time())
+        """A window that is over closes without a later record, once everything that has arrived is in this lane."""
+        tumbler, standing = self._batcher, self._around.standing
+        if isinstance(tumbler, Tumbler) and tumbler.closes_at <= self._tools.clock():
+            if standing.caught_up and len(standing.progress) == len(tumbler):
+                tumbler.close(anyio.current_time())

@@ -52,6 +52,10 @@ class Tumbler:
         self._ready: list[Piece] = []
         self._opened = opened
 
+    def __len__(self) -> int:
+        """Records held."""
+        return len(self._batcher)
+
     @property
     def deadline(self) -> float:
         """When records must leave; inf while none are held."""
@@ -98,6 +102,15 @@ class Tumbler:
         """An invocation ended: the next batch window opens."""
         self._batcher.reopen(now)
 
+    @property
+    def oldest(self) -> float:
+        """Arrival of the first record held, unix seconds; inf while nothing is held."""
+        return self._batcher.oldest
+
+    def take_out(self, arrived_until: float) -> Batch:
+        """Remove the records at the head of what is held that arrived until then: they are too old."""
+        return self._batcher.take_out(arrived_until)
+
 
 class Tumbling:
     """The window that a shard has open: what its invocations are told and what they hand on."""
@@ -133,12 +146,12 @@ class Tumbling:
         if not isinstance(outcome, Replied | Partial):
             return outcome
         try:
-            state = _decode(body).state
+            state = bytes(_decode(body).state)
         except msgspec.DecodeError:
-            state = None
-        if state is None or not bytes(state).lstrip().startswith(b"{"):
+            state = b""
+        if not state.startswith(b"{"):
             return Failed(reason="the answer has no state, which a tumbling window needs", error=None)
-        self._returned = msgspec.Raw(bytes(state))
+        self._returned = msgspec.Raw(state)
         return outcome
 
     def follow(self, step: StreamStep, close: Close | None) -> None:
@@ -160,7 +173,7 @@ class Tumbling:
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    state: msgspec.Raw | None = None
+    state: msgspec.Raw = msgspec.Raw(b"")
 
 
 _decode = msgspec.json.Decoder(_Answer).decode

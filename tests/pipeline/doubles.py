@@ -17,6 +17,7 @@ from trio.testing import MockClock
 from poller.mapping.budget import Budget
 from poller.mapping.run import run_mapping
 from poller.mapping.tools import Tools
+from poller.model.account import Account
 from poller.model.errors import PollerError, Trimmed
 from poller.model.facts import Fact
 from poller.model.outcome import Outcome, Replied
@@ -251,10 +252,38 @@ class FakeFunction:
         pass
 
 
+class FakeDestination:
+    """Keeps the accounts that it is sent, or refuses them."""
+
+    def __init__(self) -> None:
+        self.accounts: list[Account] = []
+        self.refusals: list[PollerError] = []
+
+    @property
+    def documents(self) -> list[dict[str, Any]]:
+        return [json.loads(account.document) for account in self.accounts]
+
+    async def send(self, account: Account) -> None:
+        await anyio.sleep(0.01)
+        if self.refusals:
+            raise self.refusals.pop(0)
+        self.accounts.append(account)
+
+    async def check(self) -> None:
+        pass
+
+
 class World:
     """A mapping between its doubles, and every fact that it told."""
 
-    def __init__(self, source: Source, function: FakeFunction, store: Store, **policy: Any) -> None:
+    def __init__(
+        self,
+        source: Source,
+        function: FakeFunction,
+        store: Store,
+        destination: FakeDestination | None = None,
+        **policy: Any,
+    ) -> None:
         self.facts: list[Fact] = []
         self.stop = anyio.Event()
         self._ids = 0
@@ -266,6 +295,7 @@ class World:
             policy=replace(Policy(batch_size=100, start=TrimHorizon()), **policy),
             source=source,
             target=function,
+            destination=destination,
             store=store,
             budget=Budget(256 * 1024 * 1024),
             observe=self.facts.append,
