@@ -106,6 +106,7 @@ class Lane:
     def _close_window_if_due(self) -> None:
         """A window that is over closes without a later record, once everything that has arrived is in this lane."""
         tumbler, standing = self._batcher, self._around.standing
-        if isinstance(tumbler, Tumbler) and tumbler.closes_at <= self._tools.clock():
-            if standing.caught_up and len(standing.progress) == len(tumbler):
-                tumbler.close(anyio.current_time())
+        if not isinstance(tumbler, Tumbler) or tumbler.closes_at > self._tools.clock():
+            return
+        if standing.caught_up and len(standing.progress) == len(tumbler):
+            tumbler.close(anyio.current_time())
