@@ -25,9 +25,9 @@ class Standing:
         self._attempt = 0
         self._tell()
 
-    def took(self, page: Page) -> None:
-        """A read brought a page (or, with an empty one, nothing)."""
-        self._holder.took(len(page.records), page.size_bytes, more=page.full or page.behind > 0)
+    def took(self, page: Page, size_bytes: int) -> None:
+        """A read brought a page of this size (or, with an empty one, nothing)."""
+        self._holder.took(len(page.records), size_bytes, more=page.full or page.behind > 0)
         for record in page.records:
             self._held[record.id] = record
         if page.records or page.behind != self._behind:
