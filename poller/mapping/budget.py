@@ -14,7 +14,7 @@ COPIES = 2
 a record and the event it is part of while a batch is sent."""
 PAGES = 2
 """Pages that a partition holds at the most: the one being processed and the one read ahead."""
-STANDING_BYTES = 196_608
+STANDING_BYTES = 262_144
 """What a partition takes besides its records, as measured: the buffers of its two connections, and allocation waste."""
 _MOST_RECORDS = 10_000
 _LEAST_PAGE_BYTES = 65_536
@@ -84,6 +84,7 @@ class Budget:
                 self.release(size_bytes)
             else:
                 self._waiting.remove(waiter)
+                self._admit()  # it may have been the one that nobody passed any more
             raise
 
     def release(self, size_bytes: int) -> None:
@@ -135,6 +136,12 @@ class Holder:
     def limit(self) -> int:
         """How many records the next read may ask for."""
         return max(1, min(_MOST_RECORDS, int(self.page_bytes / (self._record_bytes or _GUESS_BYTES))))
+
+    @property
+    def may_read_ahead(self) -> bool:
+        """Whether one more page would leave this partition within its share."""
+        ahead = COPIES * min(_ANSWER_BYTES, int(self.limit * (self._record_bytes or _GUESS_BYTES)))
+        return self._held_bytes + ahead <= self._budget.share_bytes
 
     async def expect(self, records: int) -> None:
         """Wait, before a read that will bring so many records, for the room they take.

@@ -62,8 +62,9 @@ class Reader:
             await self._wait_out(error)
             return None
         self._failures = 0
-        self._tell("records" if page.records else "empty", began, page)
-        self._standing.took(page)
+        size_bytes = page.size_bytes
+        self._tell("records" if page.records else "empty", began, page, size_bytes)
+        self._standing.took(page, size_bytes)
         return page
 
     async def _admit(self, size_bytes: int) -> None:
@@ -79,14 +80,16 @@ class Reader:
             self._tools.observe(MappingProblem(mapping=self._tools.mapping, reason=str(error), retry_in=seconds))
         await self._tools.pause(seconds)
 
-    def _tell(self, outcome: ReadOutcome, began: float, page: Page | None = None, reason: str = "") -> None:
+    def _tell(
+        self, outcome: ReadOutcome, began: float, page: Page | None = None, size_bytes: int = 0, reason: str = ""
+    ) -> None:
         self._tools.observe(
             SourceRead(
                 mapping=self._tools.mapping,
                 shard=self._shard,
                 outcome=outcome,
                 records=len(page.records) if page else 0,
-                size_bytes=page.size_bytes if page else 0,
+                size_bytes=size_bytes,
                 seconds=anyio.current_time() - began,
                 behind=page.behind if page else None,
                 reason=reason,

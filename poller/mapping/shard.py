@@ -89,8 +89,7 @@ class _Pass:
             send_page, receive_page = anyio.create_memory_object_stream[Page](0)
             reader = Reader(tools, self._shard, holder, standing)
             async with anyio.create_task_group() as reading:
-                room = _at_once if alone else standing.room
-                read = partial(read_shard, tools, self._shard, cursor, reader, send_page, room)
+                read = partial(read_shard, tools, self._shard, cursor, reader, send_page, standing.room)
                 reading.start_soon(tools.unless_stopped, read)
                 async with anyio.create_task_group() as working, AsyncExitStack() as sends:
                     parts: list[MemoryObjectSendStream[Sequence[Record]]] = []
@@ -143,7 +142,3 @@ class _Pass:
             lanes=told(self._lanes, watermark),
             window=self._tumbling.row if self._tumbling else None,
         )
-
-
-async def _at_once() -> None:
-    """A shard with one lane reads one page ahead: handing it over is the wait."""

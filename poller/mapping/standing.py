@@ -29,9 +29,9 @@ class Standing:
         self._freed = anyio.Event()
         self._tell()
 
-    def took(self, page: Page) -> None:
-        """A read brought a page (or, with an empty one, nothing)."""
-        self._holder.took(len(page.records), page.size_bytes, more=page.full or page.behind > 0)
+    def took(self, page: Page, size_bytes: int) -> None:
+        """A read brought a page of this size (or, with an empty one, nothing)."""
+        self._holder.took(len(page.records), size_bytes, more=page.full or page.behind > 0)
         self.progress.took(page.records)
         self.caught_up = not page.full and page.behind == 0
         if page.records or page.behind != self._behind:
@@ -55,8 +55,11 @@ class Standing:
         self._tell()
 
     async def room(self) -> None:
-        """Wait until so much has been settled that another page may be read ahead."""
-        while len(self.progress) and self.progress.size_bytes > self._holder.page_bytes:
+        """Wait, while records are held, until another page would not carry this partition over its share of memory.
+
+        What is stuck must not take the memory that others read with.
+        """
+        while len(self.progress) and not self._holder.may_read_ahead:
             self._freed = anyio.Event()
             await self._freed.wait()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -62,6 +63,13 @@ async def test_a_body_is_not_taken_before_it_is_admitted():
         go.set()
     assert sizes == [size]
     assert len(bodies[0]) == size
+
+
+async def test_nobody_but_the_caller_keeps_a_body():
+    async with calls_on(in_turn(Reply(body=PAGE))) as (calls, _):
+        body = await calls.get_records("kinesis", "i", 1, admitted)
+        assert body == PAGE
+        assert sys.getrefcount(body) <= 2, "besides the name here and the argument of getrefcount"
 
 
 @pytest.mark.parametrize("framing", ["chunked", "close"])

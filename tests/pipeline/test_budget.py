@@ -1,9 +1,13 @@
 """The ceiling of the bytes held: who waits, for whom, and for how long."""
 
+from dataclasses import replace
+
 import anyio
 
 from poller.mapping.budget import COPIES, PAGES, STANDING_BYTES, Budget, Holder
-from tests.pipeline.doubles import virtual
+from poller.model.outcome import Failed
+from poller.stores.memory import MemoryStore
+from tests.pipeline.doubles import FakeFunction, FakeStream, Shard, World, until, virtual
 
 MIB = 1_048_576
 
@@ -148,3 +152,24 @@ async def test_a_reader_that_is_cancelled_while_it_waits_leaves_nothing_behind()
             await other.admit(15 * MIB)
         one.settle(15 * MIB)
     assert budget.used_bytes == 0
+
+
+@virtual
+async def test_poison_in_one_mapping_leaves_another_the_memory_to_read_with():
+    poison, healthy = FakeStream(), FakeStream()
+    poison.shards = {f"shard-{number}": Shard() for number in range(20)}
+    for shard in poison.shards:
+        poison.put(shard, 20, data="x" * 1_000_000)
+    stuck, function = FakeFunction(lambda call: Failed(reason="Boom")), FakeFunction()
+    async with MemoryStore().open() as store:
+        first = World(poison, stuck, store, batch_size=10)
+        first.tools.budget.ceiling_bytes = 64 * 1024 * 1024
+        second = World(healthy, function, store)
+        second.tools = replace(second.tools, budget=first.tools.budget, mapping="healthy")
+        async with first.running():
+            await anyio.sleep(600)
+            async with second.running():
+                for _ in range(50):
+                    healthy.put("shard-0", 10)
+                    await anyio.sleep(2)
+                await until(lambda: len(function.succeeded) == 500, within=30)
