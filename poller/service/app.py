@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from poller.aws.session import open_aws
 from poller.mapping.budget import Budget
 from poller.model.errors import SettingsError
-from poller.model.facts import Fact, Reloaded, Stopping
+from poller.model.facts import Fact, MappingRemoved, Reloaded, Stopping
 from poller.service.board import Board, MappingView
 from poller.service.http import serve
 from poller.service.logs import LogFacts
@@ -60,6 +60,7 @@ class App:
         self._observers = (metrics.observe, self._board.observe, LogFacts(time.time).observe)
         self._settings: Settings | None = None
         self._supervisor: Supervisor | None = None
+        self._names: set[str] = set()
         self._leave = anyio.Event()
         self._stopping = False
 
@@ -88,6 +89,9 @@ class App:
                 if last is None:
                     raise
                 self._tell_reload(error)
+                if self._settings is not None and self._settings is not settings:
+                    settings = self._settings  # the file was mended while its house was being entered
+                    continue
                 self._settings = settings = last
                 last, back = None, True
                 continue
@@ -129,6 +133,7 @@ class App:
             self._tell_reload(None)
 
     def _follow(self, supervisor: Supervisor, settings: Settings) -> None:
+        self._names = {mapping.name for mapping in settings.mappings}
         self._board.configured([_view(mapping) for mapping in settings.mappings])
         supervisor.follow({mapping.name: mapping for mapping in settings.mappings})
 
@@ -160,6 +165,10 @@ class App:
             )
             async with anyio.create_task_group() as tasks:
                 self._supervisor = Supervisor(house, tasks)
+                for gone in self._names - {
+                    mapping.name for mapping in settings.mappings
+                }:  # it ran in the house before, whose supervisor only stopped it
+                    self.observe(MappingRemoved(mapping=gone))
                 self._follow(self._supervisor, settings)
                 if not back:
                     self._tell_reload(None)

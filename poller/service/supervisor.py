@@ -27,6 +27,8 @@ from poller.targets.aws_lambda import LambdaFunction
 _log = logging.getLogger(__name__)
 _FIRST_PAUSE = 5.0
 """Seconds before a mapping that failed is tried again, doubling up to the cap of `backoff`."""
+_RAN_WELL = 60.0
+"""Seconds after which a failure is a new one and not the last one again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,17 +96,19 @@ class Supervisor:
         failures = 0
         while not stop.is_set():
             self._moved(mapping, "Enabling")
+            began, reason = anyio.current_time(), ""
             try:
                 await self._run_once(mapping, stop)
             except* (Transient, Denied) as group:
-                failures += 1
-                await self._problem(mapping, told(group), failures, stop)
+                reason = told(group)
             except* Exception as group:  # noqa: BLE001 a fault of ours must not disturb the other mappings
-                failures += 1
+                reason = f"internal fault: {told(group)}"
                 _log.error(
                     "mapping failed by a fault of poller", exc_info=group, extra={"fields": {"mapping": mapping.name}}
                 )
-                await self._problem(mapping, f"internal fault: {told(group)}", failures, stop)
+            if reason:
+                failures = 1 if anyio.current_time() - began > _RAN_WELL else failures + 1
+                await self._problem(mapping, reason, failures, stop)
         self._moved(mapping, "Disabling")
 
     async def _run_once(self, mapping: MappingSettings, stop: anyio.Event) -> None:

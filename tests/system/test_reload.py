@@ -164,6 +164,21 @@ async def test_a_changed_port_is_followed(cloud: Cloud, called: Functions, tmp_p
         await daemon.stop()
 
 
+async def test_a_mapping_that_is_removed_while_everything_begins_anew_takes_its_series_along(
+    cloud: Cloud, called: Functions, tmp_path: Path
+):
+    first = queue(await cloud.queue("port-first"), "first")
+    second = queue(await cloud.queue("port-second"), "second")
+    config = write(tmp_path / "c.yaml", settings(cloud, called, {"first": first, "second": second}))
+    async with started(config) as daemon:
+        await daemon.line("mapping changed its state", mapping="first", state="Enabled")
+        changed = settings(cloud, called, {"second": second}) | {"shutdown_grace": 29}
+        await _reload(daemon, config, changed)
+        await daemon.line("mapping removed", mapping="first")
+        assert not [series for series in await daemon.metrics() if "first" in series]
+        await daemon.stop()
+
+
 async def test_a_changed_port_that_is_taken_keeps_the_daemon_where_it_was(
     cloud: Cloud, called: Functions, tmp_path: Path
 ):
