@@ -78,6 +78,14 @@ class App:
         self._settings = load(self._config, self._environ, now=time.time())
         return self._settings
 
+    @asynccontextmanager
+    async def _opened(self, settings: StoreSettings) -> AsyncIterator[Store]:
+        """The store of a configuration. Positions in memory end with the process and not with a reload."""
+        async with settings.open() as store:
+            if isinstance(settings, MemoryStore):
+                self._memory = store = self._memory or store
+            yield store
+
     async def live(self, settings: Settings) -> bool:
         """Live in one house after the other until the stop; go back to the last one when the next cannot be entered.
 
@@ -137,14 +145,6 @@ class App:
 
     def _tell_reload(self, error: SettingsError | None) -> None:
         self.observe(Reloaded(successful=error is None, at=time.time(), reason=str(error or "")))
-
-    @asynccontextmanager
-    async def _opened(self, settings: StoreSettings) -> AsyncIterator[Store]:
-        """The store of a configuration. Positions in memory end with the process and not with a reload."""
-        async with settings.open() as store:
-            if isinstance(settings, MemoryStore):
-                self._memory = store = self._memory or store
-            yield store
 
     async def _live_in(self, settings: Settings) -> bool:
         """Run the mappings of one configuration until the stop or until the house has to be left for another."""
