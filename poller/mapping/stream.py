@@ -11,7 +11,7 @@ from poller.mapping import progress, row, shards
 from poller.mapping.commit import Checkpoint
 from poller.mapping.shard import process
 from poller.mapping.tools import Tools
-from poller.model.errors import Denied, Superseded, Transient
+from poller.model.errors import Denied, ShardGone, Superseded, Transient, Trimmed
 from poller.model.facts import MappingProblem, RecordsDropped, ShardMoved
 from poller.model.policy import Latest
 from poller.model.record import At, Cursor, Partition, Position, Topology, TrimHorizon
@@ -95,7 +95,11 @@ class Stream:
         rows = {shard: checkpoint.row for shard, checkpoint in self._rows.items()}
         plan = shards.plan(self._topology.partitions, rows, start=start, missing=self._missing)
         for shard in plan.lost - self._running:
-            await self._give_up(shard, self._rows[shard])
+            gone = await self._tools.unless_stopped(partial(self._is_gone, shard))
+            if gone:
+                await self._give_up(shard, self._rows[shard])
+            elif gone is not None:  # it is there, only not listed, and its children wait for it
+                self._open(shard, self._rows[shard], tasks)
         if plan.missing - self._missing:
             self._listing_pause = _LISTING_SOON
         self._missing = plan.missing
@@ -104,8 +108,21 @@ class Stream:
         self._blocked = frozenset(plan.blocked)
         for shard, position in plan.open.items():
             if shard not in self._running:
-                self._running.add(shard)
-                tasks.start_soon(self._run_shard, shard, self._rows.get(shard) or self._checkpoint(shard, position))
+                self._open(shard, self._rows.get(shard) or self._checkpoint(shard, position), tasks)
+
+    def _open(self, shard: str, checkpoint: Checkpoint, tasks: TaskGroup) -> None:
+        self._running.add(shard)
+        tasks.start_soon(self._run_shard, shard, checkpoint)
+
+    async def _is_gone(self, shard: str) -> bool:
+        """Whether a shard that is not listed has left the stream: listings may be torn, and giving up is for ever."""
+        try:
+            await self._tools.source.latest(shard)
+        except (ShardGone, Trimmed):
+            return True
+        except (Transient, Denied):
+            pass  # reading it will tell
+        return False
 
     async def _nap_until_listing(self) -> None:
         with anyio.move_on_after(self._listing_pause) as self._nap:

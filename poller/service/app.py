@@ -7,7 +7,8 @@ import random
 import signal
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +20,15 @@ from poller.aws.session import open_aws
 from poller.mapping.budget import Budget
 from poller.model.errors import SettingsError
 from poller.model.facts import Fact, MappingRemoved, Reloaded, Stopping
+from poller.model.ports import Store
 from poller.service.board import Board, MappingView
 from poller.service.http import serve
 from poller.service.logs import LogFacts
 from poller.service.metrics import Metrics
 from poller.service.supervisor import House, Supervisor
 from poller.settings import MappingSettings, Settings, load
+from poller.stores import StoreSettings
+from poller.stores.memory import MemoryStore
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +67,7 @@ class App:
         self._names: set[str] = set()
         self._leave = anyio.Event()
         self._stopping = False
+        self._memory: Store | None = None
 
     def observe(self, fact: Fact) -> None:
         """Hand a fact to metrics, status and log."""
@@ -73,6 +78,14 @@ class App:
         """Read the configuration."""
         self._settings = load(self._config, self._environ, now=time.time())
         return self._settings
+
+    @asynccontextmanager
+    async def _opened(self, settings: StoreSettings) -> AsyncIterator[Store]:
+        """The store of a configuration. Positions in memory end with the process and not with a reload."""
+        async with settings.open() as store:
+            if isinstance(settings, MemoryStore):
+                self._memory = store = self._memory or store
+            yield store
 
     async def live(self, settings: Settings) -> bool:
         """Live in one house after the other until the stop; go back to the last one when the next cannot be entered.
@@ -149,7 +162,7 @@ class App:
         if not self._stopping:
             self._leave = anyio.Event()
         async with (
-            settings.store.open() as store,
+            self._opened(settings.store) as store,
             open_aws(settings.aws) as aws,
             serve(settings.server.host, settings.server.port, registry=self._registry, board=self._board) as port,
         ):

@@ -18,7 +18,7 @@ from poller.mapping.budget import Budget
 from poller.mapping.run import run_mapping
 from poller.mapping.tools import Tools
 from poller.model.account import Account
-from poller.model.errors import PollerError, Trimmed
+from poller.model.errors import PollerError, ShardGone, Trimmed
 from poller.model.facts import Fact
 from poller.model.outcome import Outcome, Replied
 from poller.model.policy import Policy
@@ -64,6 +64,9 @@ class Shard:
     parents: tuple[str, ...] = ()
     closed: bool = False
     listed: bool = True
+    """False: it has left the stream."""
+    forgotten: bool = False
+    """The listing does not name it, though it is there."""
 
 
 class FakeStream:
@@ -97,11 +100,13 @@ class FakeStream:
         await anyio.sleep(0.01)
         if self.listing_failures:
             raise self.listing_failures.pop(0)
-        listed = [Partition(i, s.parents, s.closed) for i, s in self.shards.items() if s.listed]
+        listed = [Partition(i, s.parents, s.closed) for i, s in self.shards.items() if s.listed and not s.forgotten]
         return Topology(tuple(listed), self.retention, self.identity)
 
     async def latest(self, partition: str) -> Cursor:
         await anyio.sleep(0.01)
+        if not self.shards[partition].listed:
+            raise ShardGone(f"there is no {partition}")
         records = self.shards[partition].records
         return Cursor(At(math.floor(now())), token=str(len(records)))
 

@@ -287,3 +287,23 @@ async def test_a_stop_while_the_stream_hangs_lets_the_function_finish_and_writes
         mapping.stop.set()
     assert function.succeeded == [1, 2, 3, 4, 5]
     assert mapping.told(CheckpointWritten)[-1].position == "5"
+
+
+@pytest.mark.parametrize("seconds", [10, 2 * HOUR])
+@virtual
+async def test_a_shard_that_listings_forget_for_some_time_is_read_and_no_record_given_up(seconds: float):
+    stream, function = FakeStream(), FakeFunction()
+    stream.put("shard-0", 5)
+    async with MemoryStore().open() as store:
+        async with world(stream, function, store):
+            await until(lambda: len(function.succeeded) == 5)
+        stream.put("shard-0", 5)
+        stream.split("shard-0", "left")
+        stream.put("left", 5)
+        stream.shards["shard-0"].forgotten = True
+        async with world(stream, function, store) as mapping:
+            await anyio.sleep(seconds)
+            stream.shards["shard-0"].forgotten = False
+            await until(lambda: len(function.succeeded) == 15, within=100)
+    assert function.succeeded == list(range(1, 16))
+    assert not mapping.told(RecordsDropped)
