@@ -15,7 +15,6 @@ NOT_YET: Mapping[str, object] = {
     "TumblingWindowInSeconds": 0,
     "FunctionResponseTypes": [],
     "DestinationConfig.OnFailure.Destination": "",
-    "FilterCriteria.Filters": [],
     "KMSKeyArn": None,
     "ScalingConfig.MaximumConcurrency": None,
     "ProvisionedPollerConfig": None,

@@ -94,7 +94,7 @@ def _affix(operand: Any, value: Any, take: Callable[[str, int], str]) -> bool:
     if isinstance(operand, dict):
         inner = operand["equals-ignore-case"]
         return _lower(take(value, len(inner))) == _lower(inner)
-    return take(value, len(operand)) == operand
+    return take(value, len(operand)) == str(operand)
 
 
 def _wild(pattern: str, text: str) -> bool:

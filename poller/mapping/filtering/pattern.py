@@ -54,10 +54,10 @@ class Field(NamedTuple):
     node: Node
 
 
-def compile_pattern(given: str | Mapping[str, Any]) -> Node:
+def compile_pattern(given: object) -> Node:
     """Compile a pattern, an object or AWS's JSON text of one. Raises `PatternError`."""
     pattern = parse_pattern(given) if isinstance(given, str) else given
-    if not isinstance(pattern, Mapping):
+    if not isinstance(pattern, dict):
         raise PatternError((), f"{shown(pattern)} is not a pattern, allowed: an object or the JSON text of one")
     return _object(pattern, ())
 
