@@ -43,6 +43,10 @@ class Filters:
         seen = self._looker.look(body)
         return seen is not UNSET and any(matches(node, seen) for node in self._nodes)
 
+    def reads(self, body: bytes) -> bool:
+        """Whether a record can be read at all; one that cannot is not delivered."""
+        return self._looker.look(body) is not UNSET
+
     def refusals(self, body: bytes) -> tuple[str, ...]:
         """Why a record is not delivered, one line for each filter; nothing when it is."""
         seen = self._looker.look(body)
