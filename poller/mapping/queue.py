@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 
 import anyio
+from anyio.abc import TaskGroup
 
 from poller.mapping.batch import Batch, Batcher
 from poller.mapping.budget import Holder
 from poller.mapping.deliver import Settled, Stopped, deliver
 from poller.mapping.read import Reader, pause_after
+from poller.mapping.sift import sift
 from poller.mapping.standing import Standing
 from poller.mapping.tools import Tools
 from poller.model.errors import Denied, Transient
@@ -38,15 +40,17 @@ class Queue:
         async with anyio.create_task_group() as tasks:
             while not self._tools.stop.is_set():
                 await self._slots.acquire()
-                batches, lease_end = await self._gather()
+                batches, lease_end = await self._gather(tasks)
                 if batches:
                     tasks.start_soon(self._process, batches, lease_end)
                 else:
                     self._slots.release()
         self._tools.observe(ShardMoved(mapping=self._tools.mapping, shard=self._shard, to="released"))
 
-    async def _gather(self) -> tuple[list[Batch], float]:
+    async def _gather(self, tasks: TaskGroup) -> tuple[list[Batch], float]:
         """Receive until a batch is ready; nothing when there is nothing or the process stops.
+
+        What is filtered out is deleted beside, at once.
 
         Returns:
             The batches (more than one when a receive overflows the event's limit), and when the first of their
@@ -62,12 +66,17 @@ class Queue:
                 lease_end = began + self._lease
             count = min(_RECEIVE_MOST, policy.batch_size - held)
             page = await self._reader.read(Cursor(position=TrimHorizon()), count)
-            records = page.records if page else ()
+            records: tuple[Record, ...] = ()
+            if page is not None:
+                sifted, dropped = await sift(self._tools, self._shard, page)
+                records = sifted.records
+                if dropped:
+                    tasks.start_soon(self._delete, dropped)
             batcher.take(records, anyio.current_time())
             held += len(records)
             if batches := batcher.ready(anyio.current_time()):
                 return batches + batcher.rest(), lease_end
-            if page is not None and not records:
+            if page is not None and not page.records:
                 took = anyio.current_time() - began
                 await self._tools.pause(
                     min(self._until(batcher), pause_after(page, interval=policy.poll_interval, took=took))

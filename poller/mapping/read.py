@@ -8,6 +8,7 @@ from anyio.streams.memory import MemoryObjectSendStream
 from poller.mapping import progress
 from poller.mapping.budget import Holder
 from poller.mapping.retry import backoff
+from poller.mapping.sift import sift
 from poller.mapping.standing import Standing
 from poller.mapping.tools import Tools
 from poller.model.errors import Denied, PollerError, ShardGone, Throttled, Transient, Trimmed
@@ -60,6 +61,13 @@ class Reader:
         self._standing.took(page)
         return page
 
+    async def sift(self, page: Page) -> Page:
+        """The page without the records that are filtered out; these are held no more."""
+        page, dropped = await sift(self._tools, self._shard, page)
+        if dropped:
+            self._standing.left(dropped)
+        return page
+
     async def _wait_out(self, error: Transient | Denied) -> None:
         """Pause as the failure asks for. What is in flight goes on; a refusal is told as the mapping's problem."""
         least = max(_THROTTLED, error.after) if isinstance(error, Throttled) else 0.0
@@ -89,6 +97,8 @@ async def read_shard(
 ) -> None:
     """Read a stream's shard until its end, a stop, or the end of its lane, handing over every page that says something.
 
+    A page of which every record was filtered out says how far the shard has been read.
+
     A position that the stream no longer holds is data lost: it is told, and reading goes on at the oldest record.
     """
     async with pages:
@@ -116,7 +126,7 @@ async def read_shard(
                 continue
             if page.records or page.cursor is None:
                 try:
-                    await pages.send(page)
+                    await pages.send(await reader.sift(page))
                 except anyio.BrokenResourceError:
                     return  # the lane stopped; the page will be read again
             if page.cursor is None:

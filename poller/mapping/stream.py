@@ -168,10 +168,16 @@ class Stream:
                     batch = done.rest
                 return True
 
+            async def commit(reached: Position) -> None:
+                if progress.forward(checkpoint.position, reached) != checkpoint.position:
+                    await checkpoint.advance(reached)
+                    standing.left((), checkpoint.position)
+
             send, receive = anyio.create_memory_object_stream[Page](0)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(read_shard, tools, shard, cursor, Reader(tools, shard, holder, standing), send)
-                ended = await run_lane(receive, Batcher(tools.policy, anyio.current_time()), deliver_and_commit)
+                batcher = Batcher(tools.policy, anyio.current_time())
+                ended = await run_lane(receive, batcher, deliver_and_commit, commit)
                 tasks.cancel_scope.cancel()
         return ended
 

@@ -33,6 +33,15 @@ class SourceRead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsFiltered:
+    """Records of a read did not match the mapping's filters: they are settled without an invocation."""
+
+    mapping: str
+    shard: str
+    records: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSent:
     """An invocation is about to start."""
 
@@ -189,6 +198,7 @@ class Stopping:
 
 Fact: TypeAlias = (
     SourceRead
+    | RecordsFiltered
     | BatchSent
     | BatchInvoked
     | RecordsDropped

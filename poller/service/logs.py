@@ -19,6 +19,7 @@ from poller.model.facts import (
     MessagesDeleted,
     MessagesReleased,
     RecordsDropped,
+    RecordsFiltered,
     Reloaded,
     ShardMoved,
     ShardStands,
@@ -81,6 +82,9 @@ class LogFacts:
         match fact:
             case SourceRead():
                 self._read(fact)
+            case RecordsFiltered():
+                where = _Where(fact.mapping, fact.shard)
+                self._say(logging.DEBUG, "records filtered out", where, records=fact.records)
             case BatchSent():
                 where = _Where(fact.mapping, fact.shard)
                 self._say(logging.DEBUG, "batch sent", where, records=fact.records, age=fact.age)

@@ -28,6 +28,7 @@ from poller.model.facts import (
     MappingRemoved,
     MessagesDeleted,
     RecordsDropped,
+    RecordsFiltered,
     Reloaded,
     SourceRead,
     State,
@@ -141,8 +142,8 @@ class _Series:
         self._polls = counters("poller_polls_total")
         self._poll_duration = histogram("poller_poll_duration_seconds")
         self._checkpoints = counters("poller_checkpoints_total")
-        # Nothing counts these yet, as there are neither filters nor destinations: they stand at 0, which is the truth.
-        counter("poller_records_filtered_total")
+        self._filtered = counter("poller_records_filtered_total")
+        # Nothing counts this yet, as there are no destinations: it stands at 0, which is the truth.
         counter("poller_records_on_failure_delivered_total")
 
     def observe(self, fact: Fact) -> None:
@@ -152,6 +153,8 @@ class _Series:
                 self._polls[fact.outcome].inc()
                 self._polled.inc(fact.records)
                 self._poll_duration.observe(fact.seconds)
+            case RecordsFiltered():
+                self._filtered.inc(fact.records)
             case BatchSent():
                 self._batch.observe(fact.records)
                 self._age.observe(max(0.0, fact.age))
