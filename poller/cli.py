@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -81,6 +82,37 @@ def schema() -> None:
     from poller.settings import schema as build
 
     click.echo(json.dumps(build(), indent=2))
+
+
+@main.command("filter")
+@click.argument("pattern")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@click.option(
+    "--source",
+    type=click.Choice(["kinesis", "dynamodb", "sqs"]),
+    help="Take each line as a record of this source's events. Default: the line is what the pattern sees.",
+)
+@click.option("--explain", is_flag=True, help="Say of every other line which condition refused it.")
+def filter_(
+    pattern: str, file: Path | None, source: Literal["kinesis", "dynamodb", "sqs"] | None, *, explain: bool
+) -> None:
+    """Print the lines of FILE (default: standard input), each an event in JSON, that match PATTERN (or @FILE)."""
+    from poller.service.filtering import try_pattern
+
+    try:
+        code = try_pattern(
+            pattern,
+            source or "document",
+            file,
+            stdin=sys.stdin.buffer,
+            stdout=sys.stdout.buffer,
+            tell=lambda line: click.echo(line, err=True),
+            explain=explain,
+        )
+    except SettingsError as error:
+        click.echo(str(error), err=True)
+        code = _UNUSABLE
+    sys.exit(code)
 
 
 @main.command()

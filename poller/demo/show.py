@@ -137,14 +137,17 @@ async def _watch(address: str, scores: Scores, console: Console) -> None:
     """Show the table and keep it fresh; ages come from the daemon's own status."""
     async with aiohttp.ClientSession() as session:
         with Live(scores.table(), console=console, auto_refresh=False, transient=not console.is_terminal) as live:
-            while True:
-                try:
-                    async with session.get(f"{address}/api/mappings") as answer:
-                        scores.status(orjson.loads(await answer.read()))
-                except (aiohttp.ClientError, orjson.JSONDecodeError):
-                    scores.status([])  # it is starting
+            try:
+                while True:
+                    try:
+                        async with session.get(f"{address}/api/mappings") as answer:
+                            scores.status(orjson.loads(await answer.read()))
+                    except (aiohttp.ClientError, orjson.JSONDecodeError):
+                        scores.status([])  # it is starting
+                    live.update(scores.table(), refresh=True)
+                    await anyio.sleep(_REFRESH)
+            finally:
                 live.update(scores.table(), refresh=True)
-                await anyio.sleep(_REFRESH)
 
 
 def _judge(scores: Scores, code: int | None, console: Console) -> int:

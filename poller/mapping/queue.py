@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 
 import anyio
+from anyio.abc import TaskGroup
 
 from poller.mapping.batch import Batch, Batcher
 from poller.mapping.budget import Holder
 from poller.mapping.call import Attempts, call, tell
 from poller.mapping.read import Reader, pause_after
 from poller.mapping.retry import Advance, Again, Leave, next_queue_step
+from poller.mapping.sift import sift
 from poller.mapping.standing import Standing
 from poller.mapping.tools import Tools
 from poller.model.errors import Denied, Transient
@@ -41,15 +43,17 @@ class Queue:
         async with anyio.create_task_group() as tasks:
             while not self._tools.stop.is_set():
                 await self._slots.acquire()
-                batches, lease_end = await self._gather()
+                batches, lease_end = await self._gather(tasks)
                 if batches:
                     tasks.start_soon(self._process, batches, lease_end)
                 else:
                     self._slots.release()
         self._tools.observe(ShardMoved(mapping=self._tools.mapping, shard=self._shard, to="released"))
 
-    async def _gather(self) -> tuple[list[Batch], float]:
+    async def _gather(self, tasks: TaskGroup) -> tuple[list[Batch], float]:
         """Receive until a batch is ready; nothing when there is nothing or the process stops.
+
+        What is filtered out is deleted beside, at once.
 
         Returns:
             The batches (more than one when a receive overflows the event's limit), and when the first of their
@@ -63,7 +67,12 @@ class Queue:
             began = anyio.current_time()
             count = min(_RECEIVE_MOST, policy.batch_size - held)
             page = await self._reader.read(Cursor(position=TrimHorizon()), count)
-            records = page.records if page else ()
+            records: tuple[Record, ...] = ()
+            if page is not None:
+                sifted, dropped = await sift(self._tools, self._shard, page)
+                records = sifted.records
+                if dropped:
+                    tasks.start_soon(self._delete, dropped)
             if records and not held:
                 lease_end = self._reader.answered + self._lease
             batcher.take(records, anyio.current_time())
@@ -71,7 +80,7 @@ class Queue:
             batches = batcher.ready(anyio.current_time())
             if batches or (held and not self._may_wait_on(lease_end)):
                 return batches + batcher.rest(), lease_end
-            if page is not None and not records:
+            if page is not None and not page.records:
                 took = anyio.current_time() - began
                 await self._tools.pause(
                     min(self._until(batcher), pause_after(page, interval=policy.poll_interval, took=took))

@@ -15,13 +15,17 @@ from poller.mapping.batch import Batch
 from poller.mapping.commit import Checkpoint
 from poller.mapping.deliver import Around
 from poller.mapping.lane import Lane
-from poller.mapping.lanes import divide, frontier, told
+from poller.mapping.lanes import Shares, divide, frontier, told
 from poller.mapping.read import Reader, read_shard
 from poller.mapping.row import LaneRow, ShardRow
+from poller.mapping.sift import sift
 from poller.mapping.standing import Standing
 from poller.mapping.tools import Tools
 from poller.mapping.window import Tumbling
 from poller.model.record import After, Cursor, Page, Record
+
+_PASS_OVER = 1.0
+"""Seconds after which a checkpoint passes over filtered records for which no batch was sent."""
 
 
 async def process(
@@ -62,6 +66,7 @@ class _Pass:
         self._retention = retention
         self._opened_with = tuple(lanes)
         self._lanes = list(lanes)
+        self._pass_over_at = math.inf
         self._tumbling: Tumbling | None = None
         if tools.policy.tumbling:
             self._tumbling = Tumbling(
@@ -110,22 +115,55 @@ class _Pass:
         """Divide each page among the lanes. Answers whether the shard's end was read."""
         ended = False
         async with pages:
-            async for page in pages:
+            while True:
+                page: Page | None = None
+                try:
+                    with anyio.CancelScope(deadline=self._pass_over_at):  # inf unless records were filtered out
+                        page = await pages.receive()
+                except anyio.EndOfStream:
+                    break
+                if page is None:
+                    await self._pass_over()
+                    continue
+                page = await self._sift(page)
                 shares = divide(page.records, self._opened_with, until)
                 ended = page.cursor is None and not shares.beyond
                 del page  # or its records would stay in memory when they have been delivered
-                if shares.done:
-                    self._standing.left(shares.done)
-                for number, part in enumerate(parts):
-                    if shares.parts[number]:
-                        try:
-                            await part.send(shares.parts[number])
-                        except anyio.BrokenResourceError:
-                            return False  # the lane stopped
+                self._standing.left(shares.done)
+                if not await self._send(shares, parts):
+                    return False
                 if shares.beyond:
                     break
                 del shares
+        await self._pass_over()
         return ended
+
+    async def _sift(self, page: Page) -> Page:
+        """The page without what the filters drop: that is settled, and the checkpoint follows before long."""
+        page, dropped = await sift(self._tools, self._shard, page)
+        if dropped:
+            self._standing.left(dropped)
+            self._standing.stands(self._checkpoint.position)
+            self._pass_over_at = min(self._pass_over_at, anyio.current_time() + _PASS_OVER)
+        return page
+
+    async def _pass_over(self) -> None:
+        """Store that filtered records are behind us, unless a batch has stored it already."""
+        if self._pass_over_at < math.inf:
+            self._pass_over_at = math.inf
+            await self._checkpoint.save(self._row)
+            self._standing.stands(self._checkpoint.position)
+
+    @staticmethod
+    async def _send(shares: Shares, parts: Sequence[MemoryObjectSendStream[Sequence[Record]]]) -> bool:
+        """Hand each lane its part. False when one has stopped."""
+        for number, part in enumerate(parts):
+            if shares.parts[number]:
+                try:
+                    await part.send(shares.parts[number])
+                except anyio.BrokenResourceError:
+                    return False
+        return True
 
     async def _settle(self, lane: int, settled: Batch, row: LaneRow) -> None:
         """A lane has settled records, or spent an attempt: store it, then let the records go."""

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from poller.model.record import EVENT_LIMIT_BYTES, At, TrimHorizon
+from poller.model.record import EVENT_LIMIT_BYTES, At, Record, TrimHorizon
 
 
 @dataclass(frozen=True, slots=True)
 class Latest:
     """StartingPosition LATEST, before it is resolved."""
+
+
+class Sieve(Protocol):
+    """Tells the records that are delivered from those that are settled without. Equal to another of the same rules."""
+
+    def split(self, records: Sequence[Record]) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+        """The records to deliver and the others, the same objects, each in their order. Never raises."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,3 +48,5 @@ class Policy:
     """ParallelizationFactor."""
     tumbling: float = 0.0
     """TumblingWindowInSeconds, 0.0: off."""
+    filters: Sieve | None = None
+    """FilterCriteria; None delivers every record."""

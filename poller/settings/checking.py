@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
+from poller.mapping.filtering import PatternError
 from poller.settings.keys import canonical
 from poller.settings.shape import Shape
 from poller.settings.tree import Mistake, Report, Tree, is_broken, listed, plain, shown
@@ -67,7 +68,13 @@ def _mistakes(shape: type[Shape], tree: Tree, error: ValidationError, broken: fr
             is_secret = not _SECRET.isdisjoint(map(str, path))
             fragment = _fragment(schema, path)
             text = _text(item["type"], item.get("ctx", {}), item["input"], fragment, is_secret=is_secret)
-            yield Mistake(place=tree.find(path), text=text)
+            yield Mistake(place=tree.find((*path, *_inside(item.get("ctx", {})))), text=text)
+
+
+def _inside(context: Mapping[str, Any]) -> tuple[str | int, ...]:
+    """Where inside the value the mistake is, if the value is a pattern."""
+    error = context.get("error")
+    return error.path if isinstance(error, PatternError) else ()
 
 
 def _text(kind: str, context: Mapping[str, Any], value: object, fragment: Mapping[str, Any], *, is_secret: bool) -> str:

@@ -52,6 +52,7 @@ def _settings(tree: Tree, now: float, report: Report) -> Settings | None:
     around = Around(
         functions={name: function_of(name, block, report) for name, block in _named(functions, report).items()},
         poll_interval=file.poll_interval,
+        most_filters=file.limits.filters,
         now=now,
     )
     if mappings is None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from poller.mapping.filtering import LONGEST_PATTERN
 from poller.settings import arns, values
 from poller.settings.shape import AwsShape, PollInterval, RoleArn, Timestamp
 
@@ -17,6 +18,8 @@ _KAFKA = "is only for Kafka sources, which are not supported"
 _MQ = "is only for Amazon MQ sources, which are not supported"
 _DOCUMENTDB = "is only for DocumentDB sources, which are not supported"
 _KAFKA_OR_MQ = "is only for Kafka, Amazon MQ and DocumentDB sources, which are not supported"
+MOST_FILTERS = 10
+"""Filters of a mapping after AWS has raised its quota."""
 
 _TAG_BLOCK = {"type": "object", "additionalProperties": {"type": "string", "maxLength": 256}}
 _TAG_LIST = {
@@ -50,7 +53,7 @@ class Filter(AwsShape):
     pattern: Annotated[
         str,
         BeforeValidator(values.pattern),
-        WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "string", "maxLength": 4096}]}),
+        WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "string", "maxLength": LONGEST_PATTERN}]}),
     ] = Field(alias="Pattern")
     """An object, or AWS's JSON text of it: keys with lists of alternatives."""
 
@@ -58,8 +61,8 @@ class Filter(AwsShape):
 class FilterCriteria(AwsShape):
     """Which records are delivered; the others are settled without an invocation."""
 
-    filter: list[Filter] = Field(default_factory=list, alias="Filters", max_length=10)
-    """At most 10."""
+    filter: list[Filter] = Field(default_factory=list, alias="Filters", max_length=MOST_FILTERS)
+    """At most 5, or as many as limits.filters says."""
 
 
 class OnFailure(AwsShape):

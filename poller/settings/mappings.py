@@ -16,6 +16,7 @@ from poller.destinations import DestinationSettings
 from poller.destinations.s3 import S3Destination
 from poller.destinations.sns import SnsDestination
 from poller.destinations.sqs import SqsDestination
+from poller.mapping.filtering import Filters
 from poller.model.policy import Latest, Policy
 from poller.model.record import At, TrimHorizon
 from poller.settings import values
@@ -56,6 +57,8 @@ class Around:
     functions: Mapping[str, TargetSettings | None]
     """By name; None where the function's own block is broken."""
     poll_interval: float
+    most_filters: int
+    """Filters of a mapping, at the most."""
     now: float
 
 
@@ -93,16 +96,22 @@ def _check_fields(
         source=source,
         given=frozenset(block.tree.entries()),
         functions=frozenset(around.functions),
+        most_filters=around.most_filters,
         now=around.now,
     )
     wrong = list(broken_rules(case, broken))
-    found.extend(Mistake(place=block.tree.find(field.split(".")), text=text) for field, text in wrong)
+    found.extend(Mistake(place=block.tree.find(_path(field)), text=text) for field, text in wrong)
     reported = {mistake.place.path[len(block.tree.place.path) :][:1] for mistake in found}
     for field, text in refused(echoed(shape)):
         place = block.tree.find(field.split("."))
         if place.path[len(block.tree.place.path) :][:1] not in reported:
             found.append(Mistake(place=place, text=text))
     return source
+
+
+def _path(field: str) -> list[str | int]:
+    """The keys of a dotted field; a number is an entry of a list."""
+    return [int(key) if key.isdecimal() else key for key in field.split(".")]
 
 
 def _settings(name: str, shape: MappingShape, source: EventSource, around: Around) -> MappingSettings | None:
@@ -130,9 +139,16 @@ def _settings(name: str, shape: MappingShape, source: EventSource, around: Aroun
             partial=bool(shape.function_response_types),
             lanes=shape.parallelization_factor,
             tumbling=float(shape.tumbling_window_in_seconds),
+            filters=_filters(shape, source),
         ),
         document=_document(shape, source, batch_size),
     )
+
+
+def _filters(shape: MappingShape, source: EventSource) -> Filters | None:
+    criteria = shape.filter_criteria
+    patterns = tuple(each.pattern for each in criteria.filter) if criteria else ()
+    return Filters(source.kind, patterns) if patterns else None
 
 
 def _source(shape: MappingShape, source: EventSource, poll_interval: float) -> SourceSettings:

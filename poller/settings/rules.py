@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from poller.mapping.filtering import compile_pattern, mistakes_for
 from poller.settings.arns import SOURCES_ALLOWED, EventSource, Kind, lambda_function
-from poller.settings.mapping_shape import MappingShape
+from poller.settings.mapping_shape import MOST_FILTERS, MappingShape
 from poller.settings.tree import listed, quoted
 
 _STREAMS: frozenset[Kind] = frozenset({"kinesis", "dynamodb"})
@@ -43,6 +44,8 @@ class Case:
     """The fields that the file gives."""
     functions: frozenset[str]
     """The names in `functions`."""
+    most_filters: int
+    """`limits.filters`."""
     now: float
 
     @property
@@ -71,9 +74,24 @@ def broken_rules(case: Case, broken: frozenset[str]) -> Iterator[tuple[str, str]
         if case.source is not None and case.source.kind not in APPLIES[field]:
             kinds = listed((_NAMES[kind] for kind in sorted(APPLIES[field], reverse=True)), last="and")
             yield field, f"is only for {kinds}, this source is {_ONE[case.source.kind]}"
+    if "FilterCriteria" not in broken:
+        yield from _wrong_filters(case)
     for field, reads, check in RULES:
         if broken.isdisjoint({field.partition(".")[0], *reads}) and (text := check(case)):
             yield field, text
+
+
+def _wrong_filters(case: Case) -> Iterator[tuple[str, str]]:
+    """Filters beyond AWS's quota, and patterns that AWS refuses for this source."""
+    filters = case.shape.filter_criteria.filter if case.shape.filter_criteria else []
+    if len(filters) > case.most_filters:
+        allowed = f"at most {case.most_filters}, or up to {MOST_FILTERS} with limits.filters"
+        yield "FilterCriteria.Filters", f"is {len(filters)} entries long, allowed: {allowed}"
+    for index, each in enumerate(filters):
+        if case.source is not None:
+            for error in mistakes_for(case.source.kind, compile_pattern(each.pattern)):
+                inner = "".join(f".{key}" for key in error.path)
+                yield f"FilterCriteria.Filters.{index}.Pattern{inner}", str(error)
 
 
 def _source_is_named(case: Case) -> str | None:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from poller.settings import values
-from poller.settings.mapping_shape import MappingShape
+from poller.settings.mapping_shape import MOST_FILTERS, MappingShape
 from poller.settings.shape import PollInterval, RoleArn, Shape, Url
 
 _FOR_URL = "is only for a function with url"
@@ -66,6 +66,13 @@ class ServerShape(Shape):
     """Address to listen on; 0.0.0.0 in a container."""
     port: int = Field(default=9464, ge=0, le=65_535)
     """Port to listen on; 0 takes a free one."""
+
+
+class LimitsShape(Shape):
+    """Quotas that AWS raises when it is asked to."""
+
+    filters: int = Field(default=5, ge=5, le=MOST_FILTERS)
+    """Filters of a mapping, at the most."""
 
 
 class HttpShape(Shape):
@@ -151,6 +158,8 @@ class FileShape(Shape):
     """Ceiling for records held, all mappings together: bytes, or a size such as 256MiB; at least 32MiB."""
     poll_interval: PollInterval = 1.0
     """Seconds between reads of an idle shard; a queue is long-polled, waiting this long (rounded up, at most 20)."""
+    limits: LimitsShape = Field(default_factory=LimitsShape)
+    """AWS's quotas, as far as AWS raises them."""
     functions: dict[str, HttpShape | LocalShape | LambdaShape] = Field(default_factory=dict)
     """Functions by name. A FunctionName that is not here is an AWS Lambda name or ARN."""
     mappings: dict[str, MappingShape] = Field(default_factory=dict)

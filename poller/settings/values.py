@@ -10,9 +10,9 @@ import os.path
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import Any
 from urllib.parse import urlsplit
 
+from poller.mapping.filtering import LONGEST_PATTERN, compile_pattern, parse_pattern
 from poller.settings.tree import quoted, shown
 from poller.stores import StoreSettings
 from poller.stores.memory import MemoryStore
@@ -28,7 +28,6 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 STORES = "memory://, sqlite:///ABSOLUTE/PATH or sqlite://./RELATIVE/PATH"
-_LONGEST_PATTERN = 4096
 
 
 def size_bytes(value: object) -> int:
@@ -130,38 +129,10 @@ def store(text: str, folder: str) -> StoreSettings:
 
 
 def pattern(value: object) -> str:
-    """A filter's pattern as compact JSON text, from an object or from AWS's JSON text."""
-    if isinstance(value, str):
-        if len(value) > _LONGEST_PATTERN:
-            raise ValueError(f"is {len(value)} characters long, allowed: at most {_LONGEST_PATTERN}")
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{shown(value)} is not JSON, allowed: an object or the JSON text of one") from error
-    if not isinstance(value, dict):  # for people, hence no TypeError
-        raise ValueError(  # noqa: TRY004
-            f"{shown(value)} is not a pattern, allowed: an object or the JSON text of one"
-        )
-    _check_pattern(value, ())
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    if len(text) > _LONGEST_PATTERN:
-        raise ValueError(f"is {len(text)} characters long, allowed: at most {_LONGEST_PATTERN}")
+    """A filter's pattern as compact JSON text, from an object or from AWS's JSON text. It is held against the grammar."""
+    given = parse_pattern(value) if isinstance(value, str) else value
+    compile_pattern(given)
+    text = json.dumps(given, ensure_ascii=False, separators=(",", ":"))
+    if len(text) > LONGEST_PATTERN:
+        raise ValueError(f"is {len(text)} characters long, allowed: at most {LONGEST_PATTERN}")
     return text
-
-
-def _check_pattern(node: dict[str, Any], path: tuple[str, ...]) -> None:
-    """AWS's "Invalid filter pattern definition.", with the place. Source: semantics 5.1."""
-    where = f"in the pattern, {'.'.join(path)}" if path else "the pattern"
-    if not node:
-        raise ValueError(f"{where} is an empty object, allowed: keys with lists of alternatives")
-    for key, child in node.items():
-        if isinstance(child, dict):
-            _check_pattern(child, (*path, key))
-        elif key == "$or" and isinstance(child, list) and all(isinstance(item, dict) for item in child) and child:
-            for item in child:
-                _check_pattern(item, (*path, key))
-        elif not isinstance(child, list) or not child:
-            at = ".".join((*path, key))
-            raise ValueError(f"in the pattern, {at} is {shown(child)}, allowed: a list of alternatives, not empty")
-        elif any(isinstance(item, date) for item in child):
-            raise ValueError(f"in the pattern, {'.'.join((*path, key))} holds a date, put it in quotes")

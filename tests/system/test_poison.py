@@ -28,7 +28,7 @@ async def test_a_poison_record_is_bisected_out_and_its_document_reaches_the_dest
     cloud: Cloud, called: Functions, tmp_path: Path
 ):
     called.behave = poisoned
-    arn = await cloud.stream("poisoned")
+    arn = await cloud.stream("bisected")
     destination = await cloud.queue("given-up")
     mapping = stream(
         arn,
@@ -37,7 +37,7 @@ async def test_a_poison_record_is_bisected_out_and_its_document_reaches_the_dest
         MaximumRetryAttempts=1,
         DestinationConfig={"OnFailure": {"Destination": destination}},
     )
-    await cloud.put("poisoned", "a", "b", "poison", "c", "d")
+    await cloud.put("bisected", "a", "b", "poison", "c", "d")
     config = write(tmp_path / "c.yaml", settings(cloud, called, {"poisoned": mapping}))
     async with started(config) as daemon:
         await called.given("sorter", "a", "b", "c", "d")

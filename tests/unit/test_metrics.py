@@ -18,6 +18,7 @@ from poller.model.facts import (
     MessagesDeleted,
     ReadOutcome,
     RecordsDropped,
+    RecordsFiltered,
     Reloaded,
     ShardMoved,
     ShardStands,
@@ -181,6 +182,12 @@ def test_closed_label_sets_exist_at_zero_from_the_first_state_on(scraped: Scrape
     assert scraped.value("poller_messages_deleted_total", mapping="m") == 0
     assert scraped.value("poller_invocations_in_flight", mapping="m") == 0
     assert scraped.value("poller_batch_records_count", mapping="m") == 0
+
+
+def test_records_that_are_filtered_out_are_counted(scraped: Scraped):
+    scraped.observe(enabled(), RecordsFiltered(mapping="m", shard="s", records=3))
+    scraped.observe(RecordsFiltered(mapping="m", shard="t", records=4))
+    assert scraped.value("poller_records_filtered_total", mapping="m") == 7
 
 
 def test_present_state_is_one_and_the_others_are_zero(scraped: Scraped):

@@ -50,10 +50,16 @@ WRONG = [
     ("destination of a queue", QUEUE, [f"DestinationConfig: {{OnFailure: {{Destination: {_DLQ}}}}}"], f"6: mappings.m.DestinationConfig: {_STREAM_ONLY}"),
     ("destination on success", KINESIS, ["DestinationConfig: {OnSuccess: {}}"], "7: mappings.m.DestinationConfig.OnSuccess: is not for event source mappings, allowed: OnFailure"),
     ("filter that is no JSON", KINESIS, ["FilterCriteria: {Filters: [{Pattern: '{'}]}"], '7: mappings.m.FilterCriteria.Filters[0].Pattern: "{" is not JSON, allowed: an object or the JSON text of one'),
-    ("filter that is a list", KINESIS, ["FilterCriteria: {Filters: [{Pattern: [1]}]}"], "7: mappings.m.FilterCriteria.Filters[0].Pattern: a list is not a pattern, allowed: an object or the JSON text of one"),
-    ("filter with a bare value", KINESIS, ["FilterCriteria: {Filters: [{Pattern: {data: {type: order}}}]}"], '7: mappings.m.FilterCriteria.Filters[0].Pattern: in the pattern, data.type is "order", allowed: a list of alternatives, not empty'),
-    ("filter with an empty list", KINESIS, ["FilterCriteria: {Filters: [{Pattern: {data: []}}]}"], "7: mappings.m.FilterCriteria.Filters[0].Pattern: in the pattern, data is a list, allowed: a list of alternatives, not empty"),
+    ("filter that is a list", KINESIS, ["FilterCriteria: {Filters: [{Pattern: [1]}]}"], "7: mappings.m.FilterCriteria.Filters[0].Pattern: [1] is not a pattern, allowed: an object or the JSON text of one"),
+    ("filter with a bare value", KINESIS, ["FilterCriteria: {Filters: [{Pattern: {data: {type: order}}}]}"], '7: mappings.m.FilterCriteria.Filters[0].Pattern.data.type: is "order", allowed: a list of alternatives, or an object of keys'),
+    ("filter with an empty list", KINESIS, ["FilterCriteria: {Filters: [{Pattern: {data: []}}]}"], "7: mappings.m.FilterCriteria.Filters[0].Pattern.data: is an empty list, allowed: a list of alternatives, not empty"),
     ("filter that is empty", KINESIS, ["FilterCriteria: {Filters: [{Pattern: {}}]}"], "7: mappings.m.FilterCriteria.Filters[0].Pattern: the pattern is an empty object, allowed: keys with lists of alternatives"),
+    ("filter with an unknown operator", QUEUE, ["FilterCriteria:", "  Filters:", "    - Pattern:", "        body:", "          type: [{regex: x}]"], "10: mappings.m.FilterCriteria.Filters[0].Pattern.body.type[0].regex: is not an operator, allowed: one of exists, prefix, suffix, equals-ignore-case, wildcard, anything-but, numeric, cidr, exactly"),
+    ("filter with a wrong range in AWS's text", QUEUE, ["""FilterCriteria: {Filters: [{Pattern: '{"body":{"n":[{"numeric":[">","1"]}]}}'}]}"""], '6: mappings.m.FilterCriteria.Filters[0].Pattern.body.n[0].numeric[1]: is "1", allowed: a number'),
+    ("filter of a stream on plain text", KINESIS, ["FilterCriteria: {Filters: [{Pattern: {partitionKey: [a]}}, {Pattern: {data: [a]}}]}"], "7: mappings.m.FilterCriteria.Filters[1].Pattern.data: is a list of alternatives, but data of this source is matched as JSON, allowed: an object of its keys"),
+    ("filter of a table on plain text", DYNAMODB, ["FilterCriteria: {Filters: [{Pattern: {dynamodb: [a]}}]}"], "7: mappings.m.FilterCriteria.Filters[0].Pattern.dynamodb: is a list of alternatives, but dynamodb of this source is matched as JSON, allowed: an object of its keys"),
+    ("filter that is too long", QUEUE, ["FilterCriteria: {Filters: [{Pattern: {body: [" + "x" * 4096 + "]}}]}"], "6: mappings.m.FilterCriteria.Filters[0].Pattern: is 4109 characters long, allowed: at most 4096"),
+    ("more filters than AWS allows", QUEUE, ["FilterCriteria: {Filters: [" + ", ".join(["{Pattern: {a: [1]}}"] * 6) + "]}"], "6: mappings.m.FilterCriteria.Filters: is 6 entries long, allowed: at most 5, or up to 10 with limits.filters"),
     ("too many filters", QUEUE, ["FilterCriteria: {Filters: [" + ", ".join(["{Pattern: {a: [1]}}"] * 11) + "]}"], "6: mappings.m.FilterCriteria.Filters: is 11 entries long, allowed: a list of a block with Pattern, at most 10 entries"),
     ("key that is no key", QUEUE, ["KMSKeyArn: key"], '6: mappings.m.KMSKeyArn: "key" is not the ARN of a key, allowed: arn:aws:kms:REGION:ACCOUNT:key/ID'),
     ("scaling of a stream", KINESIS, ["ScalingConfig: {MaximumConcurrency: 2}"], f"7: mappings.m.ScalingConfig: {_QUEUE_ONLY}"),
@@ -82,7 +88,6 @@ WRONG = [
 
 # (id, source, further lines): as AWS takes it, but not built. The dotted field and what is said about it.
 NOT_YET = [
-    ("FilterCriteria", QUEUE, ["FilterCriteria: {Filters: [{Pattern: {body: [a]}}]}"], "FilterCriteria.Filters: is not supported yet, leave it out"),
     ("KMSKeyArn", QUEUE, ["KMSKeyArn: arn:aws:kms:eu-west-1:123456789012:key/1"], "KMSKeyArn: is not supported yet, leave it out"),
     ("ScalingConfig", QUEUE, ["ScalingConfig: {MaximumConcurrency: 2}"], "ScalingConfig.MaximumConcurrency: is not supported yet, leave it out"),
     ("ProvisionedPollerConfig", QUEUE, ["ProvisionedPollerConfig: {MaximumPollers: 10000}"], "ProvisionedPollerConfig: is not supported yet, leave it out"),
@@ -231,3 +236,13 @@ def test_a_rule_that_reads_a_broken_field_keeps_silent(tmp_path: Path):
 )  # fmt: skip
 def test_what_aws_takes_and_asks_for_nothing_unbuilt_is_taken(tmp_path: Path, arn: str, more: list[str]):
     assert [found.source.arn for found in settings(tmp_path, mapping(arn, *more)).mappings] == [arn]
+
+
+def test_more_filters_are_allowed_by_a_limit(tmp_path: Path):
+    text = mapping(QUEUE, "FilterCriteria: {Filters: [" + ", ".join(["{Pattern: {a: [1]}}"] * 10) + "]}")
+    assert len(settings(tmp_path, text + "limits: {filters: 10}\n").mappings) == 1
+    (line,) = mistakes(tmp_path, text + "limits: {filters: 9}\n")
+    assert line.endswith("Filters: is 10 entries long, allowed: at most 9, or up to 10 with limits.filters")
+    assert mistakes(tmp_path, mapping(QUEUE) + "limits: {filters: 11}\n") == [
+        "poller.yaml:6: limits.filters: 11 is out of range, allowed: 5 to 10"
+    ]

@@ -10,6 +10,7 @@ from poller.destinations import DestinationSettings
 from poller.destinations.s3 import S3Destination
 from poller.destinations.sns import SnsDestination
 from poller.destinations.sqs import SqsDestination
+from poller.mapping.filtering import Filters
 from poller.model.policy import Latest, Policy
 from poller.model.record import At, TrimHorizon
 from poller.settings import MappingSettings
@@ -237,7 +238,7 @@ def test_terraform_nested_blocks_are_looked_into_and_named_as_they_are_spelled(t
     ]
     places = [line.split(": ")[1] for line in mistakes(tmp_path, mapping(QUEUE, *lines))]
     assert places == [
-        "mappings.m.filter_criteria.filter.pattern",
+        "mappings.m.filter_criteria.filter.pattern.body",
         "mappings.m.scaling_config.maximum_concurrency",
         "mappings.m.provisioned_poller_config.minimum_pollers",
         "mappings.m.kms_key_arn",
@@ -262,7 +263,14 @@ def test_what_is_only_for_people_asks_for_no_restart(tmp_path: Path):
 
 @pytest.mark.parametrize(
     "line",
-    ["BatchSize: 9", "MaximumBatchingWindowInSeconds: 1", "Enabled: false", f"role_arn: {_ROLE}", "poll_interval: 2"],
+    [
+        "BatchSize: 9",
+        "FilterCriteria: {Filters: [{Pattern: {body: [a]}}]}",
+        "MaximumBatchingWindowInSeconds: 1",
+        "Enabled: false",
+        f"role_arn: {_ROLE}",
+        "poll_interval: 2",
+    ],
 )
 def test_what_changes_the_work_asks_for_a_restart(tmp_path: Path, line: str):
     assert _only(tmp_path, mapping(QUEUE)) != _only(tmp_path, mapping(QUEUE, line))
@@ -300,3 +308,29 @@ def test_two_versions_of_one_function_may_read_one_source(tmp_path: Path):
     names = ["f", "f:1", "f:live", "f:$LATEST"]
     lines = [f"  m{i}: {{EventSourceArn: '{QUEUE}', FunctionName: '{name}'}}" for i, name in enumerate(names)]
     assert len(settings(tmp_path, "\n".join(["mappings:", *lines])).mappings) == 4
+
+
+def test_filters_are_compiled_for_their_source(tmp_path: Path):
+    found = _only(tmp_path, mapping(QUEUE, "FilterCriteria: {Filters: [{Pattern: {body: {type: [order]}}}]}"))
+    assert found.policy.filters == Filters("sqs", ('{"body":{"type":["order"]}}',))
+    assert json.loads(found.document)["FilterCriteria"] == {"Filters": [{"Pattern": '{"body":{"type":["order"]}}'}]}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "FilterCriteria: {Filters: [{Pattern: {body: {type: [order, 5, null]}}}]}",
+        """FilterCriteria: {Filters: [{Pattern: '{"body":{"type":["order",5,null]}}'}]}""",
+        """filter_criteria: {filter: {pattern: '{ "body": {"type" : ["order", 5, null]} }'}}""",
+    ],
+    ids=["an object", "AWS's text", "Terraform's block with spaces in the text"],
+)
+def test_a_pattern_means_the_same_however_it_is_written(tmp_path: Path, line: str):
+    assert _only(tmp_path, mapping(QUEUE, line)).policy.filters == Filters(
+        "sqs", ('{"body":{"type":["order",5,null]}}',)
+    )
+
+
+def test_no_filters_are_none(tmp_path: Path):
+    for line in ("FilterCriteria: {}", "FilterCriteria: {Filters: []}"):
+        assert _only(tmp_path, mapping(QUEUE, line)).policy.filters is None
