@@ -6,7 +6,6 @@ be read is no error: the conditions on it do not hold. Source: semantics 5.2.
 
 from __future__ import annotations
 
-import binascii
 import json
 from collections.abc import Iterable
 from typing import Any, Literal, NoReturn, TypeAlias
@@ -23,6 +22,9 @@ PAYLOADS = {"kinesis": "data", "sqs": "body"}
 """The field that holds what the producer wrote, where it is wrapped in text. DynamoDB's images are plain JSON."""
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
+_bytes = msgspec.json.Decoder(bytes)
+"""Of base64."""
+_text = msgspec.json.Decoder(str)
 _LONGEST_INTEGER = 4000
 """Digits; longer ones are compared as doubles."""
 _NOT_IN_NAMES = frozenset('"\\')
@@ -72,12 +74,10 @@ class Looker:
     def text_of(self, field: Any) -> str | None:
         """What the producer wrote, of a payload's field as it came; None when that is no UTF-8."""
         try:
-            if isinstance(field, Raw):
-                field = msgspec.json.decode(field)
-            if type(field) is not str:
-                return None
-            return binascii.a2b_base64(field).decode() if self._kind == "kinesis" else field
-        except (*_UNREADABLE, binascii.Error):
+            if self._kind == "kinesis":
+                return (_bytes.decode(field) if isinstance(field, Raw) else msgspec.convert(field, bytes)).decode()
+            return _text.decode(field) if isinstance(field, Raw) else msgspec.convert(field, str)
+        except _UNREADABLE:
             return _slow_text(field) if self._kind == "sqs" and isinstance(field, Raw) else None
 
     def value_of(self, text: str) -> Any:

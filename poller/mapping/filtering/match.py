@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import UNSET
 
+from poller.mapping.filtering.operators import Leaf
 from poller.mapping.filtering.pattern import Field, Node
 
 _NO, _NOTHING_THERE, _YES = 0, 1, 2
@@ -58,25 +59,28 @@ def _evaluate(node: Node, value: Any) -> int:
     if kind is Held:
         return _evaluate_payload(node, value.payload)
     is_scalar = kind in SCALARS
-    best = _NOTHING_THERE
-    if node.leaf is not None:
-        if is_scalar:
-            if not node.leaf.test(value):
-                return _NO
-            best = _YES
-        elif not node.leaf.absent:
-            return _NO
+    best = _NOTHING_THERE if node.leaf is None else _evaluate_leaf(node.leaf, value, is_scalar=is_scalar)
+    if best == _NO:
+        return _NO
     for field in node.fields:
         found = _evaluate(field.node, UNSET if is_scalar else read(value, field))
-        if found == _NO:
-            return _NO
-        best = max(best, found)
+        if found != _NOTHING_THERE:
+            if found == _NO:
+                return _NO
+            best = _YES
     for choice in node.choices:
         found = max([_evaluate(branch, value) for branch in choice])
         if found == _NO:
             return _NO
         best = max(best, found)
     return best
+
+
+def _evaluate_leaf(leaf: Leaf, value: Any, *, is_scalar: bool) -> int:
+    """Of an object nothing but absence can be said: it is no leaf of the event."""
+    if is_scalar:
+        return _YES if leaf.test(value) else _NO
+    return _NOTHING_THERE if leaf.absent else _NO
 
 
 def _evaluate_list(node: Node, values: list[Any]) -> int:

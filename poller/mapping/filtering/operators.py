@@ -56,11 +56,11 @@ class Leaf:
     numbers: frozenset[int | float]
     constants: tuple[bool | None, ...]
     text_tests: tuple[Test, ...]
-    """Asked about texts only."""
+    """Asked about texts."""
     number_tests: tuple[Test, ...]
-    """Asked about numbers only."""
+    """Asked about numbers."""
     tests: tuple[Test, ...]
-    """Asked about every scalar."""
+    """Asked about every scalar, also in the two above."""
     absent: bool
     """No value at all satisfies it: {"exists": false}."""
     source: str
@@ -70,14 +70,10 @@ class Leaf:
         """Whether a text, number, boolean or null satisfies one of the alternatives."""
         kind = type(value)
         if kind is str:
-            if value in self.texts or any(test(value) for test in self.text_tests):
-                return True
-        elif kind is bool or value is None:
-            if any(value is constant for constant in self.constants):
-                return True
-        elif value in self.numbers or any(test(value) for test in self.number_tests):
-            return True
-        return any(test(value) for test in self.tests)
+            return value in self.texts or any(test(value) for test in self.text_tests)
+        if kind is bool or value is None:
+            return any(value is constant for constant in self.constants) or any(test(value) for test in self.tests)
+        return value in self.numbers or any(test(value) for test in self.number_tests)
 
 
 def shown(value: Any) -> str:
@@ -110,8 +106,8 @@ def compile_leaf(alternatives: Sequence[Any], path: Path) -> Leaf:
         texts=frozenset(gathered.texts),
         numbers=frozenset(gathered.numbers),
         constants=tuple(gathered.constants),
-        text_tests=tuple(gathered.text_tests),
-        number_tests=tuple(gathered.number_tests),
+        text_tests=(*gathered.text_tests, *gathered.tests),
+        number_tests=(*gathered.number_tests, *gathered.tests),
         tests=tuple(gathered.tests),
         absent=gathered.absent,
         source=shown(alternatives),
