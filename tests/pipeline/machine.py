@@ -77,6 +77,15 @@ class StoryStream:
     def open(self) -> list[str]:
         return [name for name, shard in self.shards.items() if not shard.closed]
 
+    @property
+    def oldest(self) -> list[str]:
+        """Closed shards whose parents have left the stream before them."""
+        return [
+            name
+            for name, shard in self.shards.items()
+            if shard.closed and not shard.vanished and all(self.shards[each].vanished for each in shard.parents)
+        ]
+
     def put(self, shard: str, records: Sequence[tuple[int, Flaw]], size_bytes: int) -> None:
         for key, flaw in records:
             body = json.dumps({"sequence": self._next, "data": "x" * size_bytes}).encode()
@@ -105,7 +114,7 @@ class StoryStream:
         self.trim(name, len(self.shards[name].records))
         self.shards[name].vanished = True
         if name not in self.witness.stored:  # nobody has ever seen it
-            self.witness.settle(self.witness.of_shard[name])
+            self.witness.excuse(self.witness.of_shard[name])
 
     async def topology(self) -> Topology:
         await anyio.sleep(0.01)
@@ -121,14 +130,14 @@ class StoryStream:
         if not self.witness.started and self.story.latest:  # what is closed at the first sight is not wanted
             for name, shard in self.shards.items():
                 if shard.closed or name == self._torn:
-                    self.witness.settle(self.witness.of_shard[name])
+                    self.witness.excuse(self.witness.of_shard[name])
         return Topology(tuple(listed), self.story.retention, "created-1")
 
     async def latest(self, partition: str) -> Cursor:
         await anyio.sleep(0.01)
         if self.witness.started:
             self.witness.complain(f"{partition} is opened at LATEST though the mapping has begun")
-        self.witness.settle(self.witness.of_shard[partition])
+        self.witness.excuse(self.witness.of_shard[partition])
         last = self.shards[partition].records[-1:]
         return Cursor(At(math.floor(now())), f"{self.generation}:{last[0].id if last else 0}")
 
@@ -164,7 +173,7 @@ class StoryStream:
     def _pass_over_trimmed(self, name: str, cursor: Cursor) -> None:
         trimmed = self.shards[name].trimmed
         if not isinstance(cursor.position, After):  # begins at the oldest there is: nothing to tell
-            self.witness.settle(each for each in self.witness.of_shard[name] if each <= trimmed)
+            self.witness.excuse(each for each in self.witness.of_shard[name] if each <= trimmed)
         elif int(cursor.position.sequence) < trimmed:
             raise Trimmed(f"{cursor.position.sequence} is older than the oldest record")
 

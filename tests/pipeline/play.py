@@ -26,7 +26,7 @@ from tests.pipeline.stories import Action, Story
 from tests.pipeline.witness import Witness
 
 Run = Callable[[Tools], Awaitable[None]]
-_PATIENCE = 3000.0
+_PATIENCE = 900.0
 """Virtual seconds of quiet after which everything must be settled and stored."""
 
 
@@ -88,9 +88,8 @@ class _Player:
             case stories.Trim(shard=shard, count=count):
                 stream.trim(_nth(list(stream.shards), shard), count)
             case stories.Vanish(shard=shard):
-                closed = [name for name, each in stream.shards.items() if each.closed and not each.vanished]
-                if closed:
-                    stream.vanish(_nth(closed, shard))
+                if stream.oldest:
+                    stream.vanish(_nth(stream.oldest, shard))
             case stories.Restart():
                 await self._restart(action)
             case _:

@@ -29,6 +29,8 @@ class Witness:
     def __init__(self, rules: Rules, lanes: int, *, exact: bool) -> None:
         self.complaints: list[str] = []
         self.settled: set[int] = set()
+        self.unwanted: set[int] = set()
+        """What nobody has to deliver: put before the first sight under LATEST, or dropped before anybody looked."""
         self.put: dict[int, Put] = {}
         self.of_shard: dict[str, list[int]] = defaultdict(list)
         self.parents: dict[str, tuple[str, ...]] = {}
@@ -63,6 +65,10 @@ class Witness:
         self._running.clear()
         for each in self._expected.values():
             each.restarts()
+
+    def excuse(self, ids: Iterable[int]) -> None:
+        """Nobody has to deliver these."""
+        self.unwanted.update(ids)
 
     def settle(self, ids: Iterable[int]) -> None:
         ids = list(ids)
@@ -138,7 +144,7 @@ class Witness:
             covered = self.of_shard[shard]
             if shard not in self.closed:
                 self.complain(f"{shard} is stored as ended though it is open")
-        passed = set(covered) - self.settled
+        passed = set(covered) - self.settled - self.unwanted
         if passed:
             self.complain(f"the checkpoint of {shard} passes {sorted(passed)}, which nobody settled")
 
@@ -148,7 +154,7 @@ class Witness:
             self.complain(f"the row of {shard} is removed though it has not ended")
 
     def unsettled(self) -> set[int]:
-        return self.put.keys() - self.settled
+        return self.put.keys() - self.settled - self.unwanted
 
     def not_stored(self) -> set[str]:
         """Shards whose rows do not say yet all that was settled."""
@@ -159,7 +165,7 @@ class Witness:
         }
 
     def _is_covered(self, sequence: int) -> bool:
-        return self._is_stored(sequence) or sequence in self.trimmed
+        return self._is_stored(sequence) or sequence in self.trimmed or sequence in self.unwanted
 
     def _is_stored(self, sequence: int) -> bool:
         record = self.put[sequence]
@@ -175,14 +181,14 @@ class Witness:
 
     def _follows(self, shard: str, ids: list[int]) -> None:
         """All that must come before was settled: of the same key, of the same shard, of every ancestor."""
-        keys = {self.put[each].key for each in ids}
+        keys, done = {self.put[each].key for each in ids}, self.settled | self.unwanted
         for each in self.of_shard[shard]:
             if each >= ids[-1]:
                 break
-            if each not in ids and each not in self.settled and (self._widest == 1 or self.put[each].key in keys):
+            if each not in ids and each not in done and (self._widest == 1 or self.put[each].key in keys):
                 self.complain(f"{ids} is sent before {each}")
         for ancestor in self._ancestors(shard):
-            left = set(self.of_shard[ancestor]) - self.settled
+            left = set(self.of_shard[ancestor]) - done
             if left or ancestor not in self.closed:
                 self.complain(f"{ids} of {shard} is sent before {sorted(left)} of its parent {ancestor}")
 
