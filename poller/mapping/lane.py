@@ -53,7 +53,8 @@ class Lane:
                     return
                 del part  # or its records would stay in memory when they have been delivered
                 self._close_window_if_due()
-                if not await self._deliver([*self._too_old(), *self._batcher.ready(anyio.current_time())]):
+                full = self._batcher.ready(anyio.current_time())  # before what is held behind them
+                if not await self._deliver([*full, *self._too_old()]):
                     return
         work = self._resumption.rest(self._tools.new_id)
         if work is not None and not await self._delivery.finish(work):

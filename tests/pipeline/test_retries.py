@@ -219,6 +219,18 @@ async def test_records_expire_while_a_batching_window_is_open():
 
 
 @virtual
+async def test_records_too_old_are_given_up_in_order_though_full_batches_and_a_rest_of_them_wait_together():
+    stream, destination, function = FakeStream(), FakeDestination(), FakeFunction()
+    stream.put("shard-0", 5)
+    await anyio.sleep(100)
+    async with world(stream, function, destination=destination, record_age=60.0, batch_size=2) as mapping:
+        await until(lambda: len(destination.accounts) == 3)
+        await anyio.sleep(1)
+    assert [fact.last for fact in mapping.told(RecordsDiverted)] == ["2", "4", "5"]
+    assert [fact.position for fact in mapping.told(CheckpointWritten)] == ["TRIM_HORIZON", "2", "4", "5"]
+
+
+@virtual
 async def test_about_eight_attempts_fit_in_a_minute_of_age():
     function = raises_on(1)
     await story(function, 1, seconds=200, record_age=60.0)
