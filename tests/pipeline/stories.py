@@ -196,13 +196,13 @@ _gentle: list[st.SearchStrategy[Action]] = [
     st.builds(IteratorsExpire),
     st.builds(FailingStore, _tuples(st.booleans(), 3)),
     st.builds(Refusals, _few),
-    st.builds(Restart, st.just(False), _waits, st.none()),  # noqa: FBT003  # not killed
+    st.builds(Restart, st.just(False), _waits, st.none()),  # not killed
 ]
 _harsh: list[st.SearchStrategy[Action]] = [
     st.builds(Trim, _place, st.integers(1, 10)),
     st.builds(Vanish, _place),
     st.builds(Restart, st.booleans(), _waits, st.none() | st.integers(1, 4)),
-    st.builds(Restart, st.just(True), _waits, st.none()),  # noqa: FBT003  # killed
+    st.builds(Restart, st.just(True), _waits, st.none()),  # killed
 ]
 
 
