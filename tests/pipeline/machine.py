@@ -9,24 +9,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import anyio
-import trio
-from trio.testing import MockClock
 
-from poller.mapping.budget import Budget
-from poller.mapping.run import run_mapping
 from poller.mapping.tools import Tools
 from poller.model.account import Account
 from poller.model.errors import Denied, IteratorExpired, PollerError, ShardGone, Throttled, Transient, Trimmed
-from poller.model.facts import Fact
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
-from poller.model.policy import Latest, Policy
 from poller.model.ports import Admit, Row, Store
 from poller.model.record import After, At, Cursor, Page, Partition, Record, Topology, TrimHorizon
-from poller.stores.memory import MemoryStore
-from tests.pipeline import stories
 from tests.pipeline.algorithm import Flaw, Meaning, meaning
 from tests.pipeline.doubles import now
-from tests.pipeline.stories import Action, Mood, ReadError, Story
+from tests.pipeline.stories import Mood, ReadError, Story
 from tests.pipeline.witness import Put, Witness
 
 ERRORS: dict[ReadError, PollerError] = {

@@ -36,9 +36,7 @@ def play(story: Story, run: Run = run_mapping) -> Sequence[str]:
     Args:
         run: runs the mapping; a broken one shows that the witness sees it.
     """
-    return trio.run(
-        partial(_play, story, run), clock=MockClock(autojump_threshold=0), strict_exception_groups=True
-    )
+    return trio.run(partial(_play, story, run), clock=MockClock(autojump_threshold=0), strict_exception_groups=True)
 
 
 async def _play(story: Story, run: Run) -> Sequence[str]:
@@ -48,6 +46,7 @@ async def _play(story: Story, run: Run) -> Sequence[str]:
         player.start()
         for action in story.actions:
             await player.act(action)
+            await anyio.sleep(story.pace)
             if player.witness.complaints:
                 break
         else:

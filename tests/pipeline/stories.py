@@ -144,6 +144,8 @@ class Story:
     event_limit_bytes: int
     call: float
     """Seconds an invocation takes."""
+    pace: float
+    """Seconds from one action to the next."""
     actions: tuple[Action, ...]
 
     @property
@@ -196,13 +198,13 @@ _gentle: list[st.SearchStrategy[Action]] = [
     st.builds(IteratorsExpire),
     st.builds(FailingStore, _tuples(st.booleans(), 3)),
     st.builds(Refusals, _few),
-    st.builds(Restart, st.just(False), _waits, st.none()),  # noqa: FBT003  # not killed
+    st.builds(Restart, st.just(False), _waits, st.none()),  # not killed
 ]
 _harsh: list[st.SearchStrategy[Action]] = [
     st.builds(Trim, _place, st.integers(1, 10)),
     st.builds(Vanish, _place),
     st.builds(Restart, st.booleans(), _waits, st.none() | st.integers(1, 4)),
-    st.builds(Restart, st.just(True), _waits, st.none()),  # noqa: FBT003  # killed
+    st.builds(Restart, st.just(True), _waits, st.none()),  # killed
 ]
 
 
@@ -225,5 +227,6 @@ def stories(draw: st.DrawFn, *, most: int = 60) -> Story:
         page=draw(st.sampled_from([1, 3, 50])),
         event_limit_bytes=draw(st.sampled_from([6_291_456, 500])),
         call=draw(st.sampled_from([0.02, 0.5, 3.0])),
+        pace=draw(st.sampled_from([0.0, 0.3, 2.0, 10.0])),
         actions=tuple(draw(st.lists(action, min_size=count, max_size=count))),
     )
