@@ -41,9 +41,11 @@ async def process(
     """
     stored = checkpoint.row.lanes
     if stored and len(stored) != tools.policy.lanes:
-        ended = await _Pass(tools, shard, checkpoint, retention, stored).run(cursor, until=frontier(stored))
+        level = _Pass(tools, shard, checkpoint, retention, stored)
+        ended = await level.run(cursor, until=frontier(stored))
         if ended or tools.stop.is_set():
             return ended
+        await level.store()
         cursor, stored = Cursor(position=checkpoint.position), ()
     lanes = stored or (LaneRow(),) * tools.policy.lanes
     return await _Pass(tools, shard, checkpoint, retention, lanes).run(cursor, until="")
@@ -105,6 +107,10 @@ class _Pass:
                     ended = await self._hand_out(receive_page, parts, until)
                 reading.cancel_scope.cancel()
             return ended and all(lane.drained for lane in lanes)
+
+    async def store(self) -> None:
+        """Store how far the lanes have come, which nobody has done when all that was left to them was trimmed."""
+        await self._checkpoint.save(self._row)
 
     async def _hand_out(
         self,

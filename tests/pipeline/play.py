@@ -46,6 +46,7 @@ async def _play(story: Story, run: Run) -> Sequence[str]:
         player.start()
         for action in story.actions:
             await player.act(action)
+            await anyio.sleep(story.pace)
             if player.witness.complaints:
                 break
         else:

@@ -144,6 +144,8 @@ class Story:
     event_limit_bytes: int
     call: float
     """Seconds an invocation takes."""
+    pace: float
+    """Seconds from one action to the next."""
     actions: tuple[Action, ...]
 
     @property
@@ -225,5 +227,6 @@ def stories(draw: st.DrawFn, *, most: int = 60) -> Story:
         page=draw(st.sampled_from([1, 3, 50])),
         event_limit_bytes=draw(st.sampled_from([6_291_456, 500])),
         call=draw(st.sampled_from([0.02, 0.5, 3.0])),
+        pace=draw(st.sampled_from([0.0, 0.3, 2.0, 10.0])),
         actions=tuple(draw(st.lists(action, min_size=count, max_size=count))),
     )

@@ -6,6 +6,7 @@ from poller.mapping.run import run_mapping
 from poller.model.facts import CheckpointWritten
 from poller.model.outcome import Failed, Replied
 from poller.stores.memory import MemoryStore
+from tests.pipeline.algorithm import lane_of
 from tests.pipeline.doubles import EPOCH, FakeFunction, FakeStream, World, until, virtual, world
 
 KEYS = [f"key-{number}" for number in range(40)]
@@ -94,6 +95,23 @@ async def test_another_factor_first_brings_the_lanes_level_and_no_key_overtakes_
     for sequences in put.values():
         assert sorted(sequences, key=place.__getitem__) == sequences
     assert len(function.succeeded) == 800, "a clean stop repeats nothing"
+
+
+@virtual
+async def test_another_factor_repeats_nothing_though_what_one_lane_was_stuck_at_was_trimmed():
+    stream, (stuck, moving) = FakeStream(), (next(key for key in KEYS if lane_of(0, key, 2) == lane) for lane in (0, 1))
+    function = FakeFunction(lambda call: Failed(reason="Boom") if 1 in call.sequences else Replied())
+    stream.put("shard-0", 1, key=stuck)
+    stream.put("shard-0", 5, key=moving)
+    async with MemoryStore().open() as store:
+        async with world(stream, function, store, lanes=2):
+            await until(lambda: function.succeeded == [2, 3, 4, 5, 6])
+            await anyio.sleep(1)
+        del stream.shards["shard-0"].records[0]
+        async with world(stream, function, store, lanes=3):
+            stream.put("shard-0", 1, key=moving)
+            await until(lambda: 7 in function.succeeded)
+    assert function.succeeded == [2, 3, 4, 5, 6, 7]
 
 
 @virtual
