@@ -29,7 +29,7 @@ STORIES = int(os.environ.get("POLLER_STORIES", "400"))
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(300)
 def test_whatever_happens_the_promises_of_a_stream_are_kept():
     steps, exact = 0, 0
 

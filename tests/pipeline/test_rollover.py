@@ -46,9 +46,9 @@ async def test_shards_that_end_every_four_hours_and_vanish_after_a_day_leave_not
     async with MemoryStore().open() as store, world(stream, function, store, poll_interval=300) as mapping:
         for generation in range(GENERATIONS):
             await stream.roll(generation)
+            await anyio.sleep(300)
             for fact in mapping.facts:
                 standings.observe(fact, now())
-            await anyio.sleep(300)
             gc.collect()
             objects = sum(isinstance(each, Record | Shard | ShardMoved) for each in gc.get_objects())
             held.append((len(await keys(store)), len(standings.of("m")), objects))
