@@ -66,6 +66,17 @@ class Checkpoint:
         """The shard is closed and settled to its last record. Raises `Superseded`."""
         await self.save(lambda: ShardRow(position=self.row.position, ended=True))
 
+    async def remove(self) -> bool:
+        """Take the row out of the store. False when the store fails now: there is no haste."""
+        try:
+            await self._tools.store.delete(self.key, self._version)
+        except Superseded:
+            return True  # gone already, by a try that seemed to fail; or another's, who will remove it
+        except Transient as error:
+            self._tell("error", self.row, str(error))
+            return False
+        return True
+
     async def reread(self) -> Checkpoint:
         """The row as it is stored now, for when another process has written it."""
         stored = await self._patiently(lambda: self._tools.store.get(self.key))

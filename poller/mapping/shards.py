@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from poller.mapping.row import ShardRow
 from poller.model.record import At, Partition, Position, TrimHorizon
 
+FORGOTTEN_AFTER = 60.0
+"""Seconds for which no listing names an ended shard before its row is removed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -37,7 +40,8 @@ def plan(
         rows: what is stored of the mapping's shards.
         start: where the mapping began.
         missing: `Plan.missing` of the listing before; a listing can be torn, so one absence proves nothing. A parent
-            that nobody knows and that is missing twice counts as ended.
+            that nobody knows and that is missing twice counts as ended. A shard that has a row was begun when its
+            parents had ended, and their rows may have been removed since.
 
     Source: Kinesis guide, "Resharding, scaling, and parallel processing".
     """
@@ -51,7 +55,7 @@ def plan(
         row = rows.get(partition.id)
         if row is not None and row.ended:
             continue
-        gone = {parent for parent in partition.parents if parent not in known}
+        gone = {parent for parent in partition.parents if parent not in known and row is None}
         absent |= gone
         waits = tuple(
             parent
@@ -66,6 +70,29 @@ def plan(
             child = any(parent in rows for parent in partition.parents)
             to_open[partition.id] = TrimHorizon() if child else start
     return Plan(open=to_open, blocked=blocked, lost=lost, missing=frozenset(absent))
+
+
+def unnamed(
+    listed: Sequence[Partition], rows: Mapping[str, ShardRow], *, since: Mapping[str, float], now: float
+) -> Mapping[str, float]:
+    """Ended shards that this listing does not name, each with the moment of the first of all such listings in a row."""
+    named = {partition.id for partition in listed}
+    return {shard: since.get(shard, now) for shard, row in rows.items() if row.ended and shard not in named}
+
+
+def forgettable(
+    listed: Sequence[Partition], rows: Mapping[str, ShardRow], *, since: Mapping[str, float], now: float
+) -> frozenset[str]:
+    """Shards whose rows say nothing any more: ended, long unnamed, and no listed child still has to be told of it.
+
+    A row that is removed too early would have its shard read again from the beginning, so one torn listing must not do.
+
+    Args:
+        since: what `unnamed` answered.
+    """
+    waited_for = {parent for partition in listed if partition.id not in rows for parent in partition.parents}
+    old = {shard for shard, moment in since.items() if now - moment >= FORGOTTEN_AFTER}
+    return frozenset(old - waited_for)
 
 
 def _ended(row: ShardRow | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Literal
 
@@ -36,6 +37,8 @@ class Stream:
         self._latest: dict[str, Cursor] = {}
         self._missing: frozenset[str] = frozenset()
         self._blocked: frozenset[str] = frozenset()
+        self._unnamed: Mapping[str, float] = {}
+        self._listed_anew = True
         self._nap = anyio.CancelScope()
         self._listing_pause = _LISTING_SOON
 
@@ -94,16 +97,19 @@ class Stream:
     async def _follow(self, start: TrimHorizon | At, tasks: TaskGroup) -> None:
         """Open what may be read, tell what waits, give up what the stream dropped."""
         rows = {shard: checkpoint.row for shard, checkpoint in self._rows.items()}
-        plan = shards.plan(self._topology.partitions, rows, start=start, missing=self._missing)
+        missing = self._missing if self._listed_anew else frozenset()  # the same listing twice proves nothing
+        plan = shards.plan(self._topology.partitions, rows, start=start, missing=missing)
         for shard in plan.lost - self._running:
             gone = await self._tools.unless_stopped(partial(self._is_gone, shard))
             if gone:
                 await self._give_up(shard, self._rows[shard])
             elif gone is not None:  # it is there, only not listed, and its children wait for it
                 self._open(shard, self._rows[shard], tasks)
-        if plan.missing - self._missing:
-            self._listing_pause = _LISTING_SOON
-        self._missing = plan.missing
+        if self._listed_anew:
+            await self._forget(rows)
+            if plan.missing - self._missing:
+                self._listing_pause = _LISTING_SOON
+            self._missing = plan.missing
         for shard in plan.blocked.keys() - self._blocked:
             self._moved(shard, "blocked_on_parent", " ".join(plan.blocked[shard]))
         self._blocked = frozenset(plan.blocked)
@@ -125,6 +131,16 @@ class Stream:
             pass  # reading it will tell
         return False
 
+    async def _forget(self, rows: Mapping[str, row.ShardRow]) -> None:
+        """Remove the rows of shards that left the stream long ago: DynamoDB makes new ones every four hours."""
+        listed, now = self._topology.partitions, anyio.current_time()
+        self._unnamed = shards.unnamed(listed, rows, since=self._unnamed, now=now)
+        for shard in shards.forgettable(listed, rows, since=self._unnamed, now=now) - self._running:
+            if await self._rows[shard].remove():
+                del self._rows[shard]
+                self._let_go.discard(shard)
+                self._moved(shard, "forgotten")
+
     async def _nap_until_listing(self) -> None:
         with anyio.move_on_after(self._listing_pause) as self._nap:
             await self._tools.stop.wait()
@@ -136,6 +152,7 @@ class Stream:
         Raises:
             Transient: another stream stands under the name; the mapping has to begin anew.
         """
+        self._listed_anew = False
         try:
             topology = await self._tools.source.topology()
         except (Transient, Denied) as error:
@@ -145,7 +162,7 @@ class Stream:
             return
         if topology.identity != self._topology.identity:
             raise Transient(f"{self._tools.source_name} was deleted and created anew: starting afresh")
-        self._topology = topology
+        self._topology, self._listed_anew = topology, True
 
     async def _run_shard(self, shard: str, checkpoint: Checkpoint) -> None:
         """Process a shard to its end, the stop, or the loss of its ownership."""
@@ -192,6 +209,9 @@ class Stream:
         self._moved(shard, "ended")
 
     def _moved(
-        self, shard: str, to: Literal["owned", "blocked_on_parent", "ended", "released"], position: str = ""
+        self,
+        shard: str,
+        to: Literal["owned", "blocked_on_parent", "ended", "released", "forgotten"],
+        position: str = "",
     ) -> None:
         self._tools.observe(ShardMoved(mapping=self._tools.mapping, shard=shard, to=to, position=position))

@@ -144,11 +144,11 @@ class ShardStands:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardMoved:
-    """A shard was opened, has to wait for its parents, ended, or was let go by this replica."""
+    """A shard was opened, has to wait for its parents, ended, was let go by this replica, or has left the stream."""
 
     mapping: str
     shard: str
-    to: Literal["owned", "blocked_on_parent", "ended", "released"]
+    to: Literal["owned", "blocked_on_parent", "ended", "released", "forgotten"]
     position: str = ""
 
 

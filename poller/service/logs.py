@@ -43,6 +43,7 @@ _SHARD_MOVED = {
     "blocked_on_parent": "shard waits for its parents",
     "ended": "shard ended",
     "released": "shard let go",
+    "forgotten": "shard left the stream",
 }
 
 
@@ -98,7 +99,7 @@ class LogFacts:
             case ShardMoved():
                 where = _Where(fact.mapping, fact.shard)
                 self._say(logging.INFO, _SHARD_MOVED[fact.to], where, position=fact.position)
-                if fact.to in ("ended", "released"):
+                if fact.to in ("ended", "released", "forgotten"):
                     self._problems.forget(fact.mapping, fact.shard)
             case MappingMoved() | MappingProblem() | MappingRemoved():
                 self._moved(fact)

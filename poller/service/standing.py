@@ -99,6 +99,9 @@ class Standings:
 
     def _moved(self, fact: ShardMoved) -> None:
         shards = self._mappings.setdefault(fact.mapping, {})
+        if fact.to == "forgotten":
+            shards.pop(fact.shard, None)
+            return
         shards[fact.shard] = Standing(state=fact.to, checkpoint=fact.position)
 
 

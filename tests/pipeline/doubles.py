@@ -85,6 +85,11 @@ class FakeStream:
         self.listing_failures: list[PollerError] = []
         self._next = 0
 
+    @property
+    def written(self) -> int:
+        """Records put so far."""
+        return self._next
+
     def put(self, shard: str, count: int = 1, **more: Any) -> list[Record]:
         made = [record(self._next + index + 1, arrived=now(), **more) for index in range(count)]
         self._next += count

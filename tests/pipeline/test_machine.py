@@ -29,7 +29,7 @@ STORIES = int(os.environ.get("POLLER_STORIES", "400"))
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(300)
 def test_whatever_happens_the_promises_of_a_stream_are_kept():
     steps, exact = 0, 0
 
@@ -192,9 +192,9 @@ MUTANTS: dict[str, tuple[Run, str]] = {
     "the checkpoint is written before the function succeeded": (committed_on_receipt, "which nobody settled"),
     "a child does not wait for its parents": (children_do_not_wait, "of its parent"),
     "an expired iterator begins again": (expired_iterators_begin_again, "though a checkpoint covers it"),
-    "a throttle spends an attempt": (throttles_spend_attempts, "instead of"),
+    "a throttle spends an attempt": (throttles_spend_attempts, "before its retries are spent"),
     "progress does not renew the batch": (progress_renews_nothing, "under an old request id"),
-    "a restart forgets the halves of a batch": (restarts_forget_the_retries, "instead of"),
+    "a restart forgets the attempts of a batch": (restarts_forget_the_retries, "under another request id"),
 }
 
 

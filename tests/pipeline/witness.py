@@ -91,7 +91,7 @@ class Witness:
         self._running.append(ids)
         if sum(self.put[each[0]].shard == shard for each in self._running) > self._lanes_at_once(shard):
             self.complain(f"{shard} has more calls in flight than lanes")
-        if self._exact:
+        if self._exact and not self.complaints:  # a broken promise makes foretelling pointless
             wrong = self._lane(ids[0]).begins(at, request_id, ids)
             if wrong:
                 self.complain(wrong)
@@ -105,7 +105,7 @@ class Witness:
         if meant.kind == "failure":
             rest = ids[meant.settled :]
             self._failed[rest[0], rest[-1], len(rest)] = rest
-        if self._exact:
+        if self._exact and not self.complaints:  # a broken promise makes foretelling pointless
             self._lane(ids[0]).ends(at, meant)
 
     def tells(self, now: float, fact: Fact) -> None:
@@ -126,7 +126,7 @@ class Witness:
         if fact.condition == "RetryAttemptsExhausted" and self._rules.retries is None:
             self.complain(f"{ids} is given up though it may be retried for ever")
         self.settle(ids)
-        if self._exact:
+        if self._exact and not self.complaints:  # a broken promise makes foretelling pointless
             wrong = self._lane(ids[0]).gives_up(fact.condition, ids)
             if wrong:
                 self.complain(wrong)

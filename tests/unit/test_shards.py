@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.mapping.row import ShardRow
-from poller.mapping.shards import plan
+from poller.mapping.shards import forgettable, plan, unnamed
 from poller.model.record import After, At, Partition, TrimHorizon
 
 START = At(100.0)
@@ -88,6 +88,13 @@ CASES: dict[
         {},
         {"b": ("a",)},
     ),
+    "a shard that we have begun does not wait for a parent whose row was removed": (
+        [shard("b", "a")],
+        {"b": OPEN},
+        set(),
+        {"b": After("7")},
+        {},
+    ),
     "grandchildren wait for children": (
         [shard("a"), shard("b", "a"), shard("c", "b")],
         {"a": ENDED},
@@ -117,6 +124,31 @@ def test_an_unfinished_shard_is_lost_when_two_listings_in_a_row_do_not_name_it()
     twice = plan([], {"a": OPEN}, start=START, missing=once.missing)
     assert twice.lost == {"a"}
     assert plan([shard("a")], {"a": OPEN}, start=START, missing=once.missing).lost == frozenset()
+
+
+FORGOTTEN: dict[str, tuple[list[Partition], dict[str, ShardRow], float, set[str]]] = {
+    "long unnamed and its child is known": ([shard("b", "a")], {"a": ENDED, "b": OPEN}, 60, {"a"}),
+    "long unnamed and nobody names a child": ([], {"a": ENDED}, 60, {"a"}),
+    "not before a minute": ([], {"a": ENDED}, 59.9, set()),
+    "not while a child of it is not known": ([shard("b", "a")], {"a": ENDED}, 60, set()),
+    "not while it is listed": ([shard("a")], {"a": ENDED}, 60, set()),
+    "not while it has not ended": ([], {"a": OPEN}, 60, set()),
+}
+
+
+@pytest.mark.parametrize(("listed", "rows", "after", "forgets"), FORGOTTEN.values(), ids=FORGOTTEN.keys())
+def test_the_row_of_a_shard_is_forgotten_when_it_is(
+    listed: list[Partition], rows: dict[str, ShardRow], after: float, forgets: set[str]
+):
+    first = unnamed([], rows, since={}, now=100.0)
+    then = unnamed(listed, rows, since=first, now=100.0 + after)
+    assert forgettable(listed, rows, since=then, now=100.0 + after) == forgets
+
+
+def test_a_shard_that_is_listed_once_more_is_unnamed_anew():
+    first = unnamed([], {"a": ENDED}, since={}, now=100.0)
+    assert first == {"a": 100.0}
+    assert unnamed([shard("a")], {"a": ENDED}, since=first, now=150.0) == {}
 
 
 trees = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11), st.booleans()), max_size=12)
