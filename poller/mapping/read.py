@@ -63,7 +63,7 @@ class Reader:
             return None
         self._failures = 0
         self._tell("records" if page.records else "empty", began, page)
-        self._standing.took(page)
+        self._standing.took(page, self._holder)
         return page
 
     async def _admit(self, size_bytes: int) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import anyio
+import msgspec
 import trio
 from trio.testing import MockClock
 
@@ -22,7 +23,7 @@ from poller.model.errors import PollerError, Trimmed
 from poller.model.facts import Fact
 from poller.model.outcome import Outcome, Replied
 from poller.model.policy import Policy
-from poller.model.ports import Admit, Source, Store
+from poller.model.ports import Admit, Source, Store, Unsettled
 from poller.model.record import After, At, Cursor, Page, Partition, Position, Record, Topology, TrimHorizon
 from poller.stores.memory import MemoryStore
 
@@ -133,38 +134,69 @@ class FakeStream:
                     raise Trimmed(f"{sequence} is older than the oldest record")
                 return sum(1 for each in ids if each <= int(sequence))
 
-    async def delete(self, records: Sequence[Record]) -> Sequence[Record]:
+    async def delete(self, records: Sequence[Record]) -> Sequence[Unsettled]:
         return ()
 
     async def release(self, records: Sequence[Record]) -> None:
         pass
 
+    async def extend(self, records: Sequence[Record], seconds: int) -> Sequence[Unsettled]:
+        raise AssertionError("a stream has no leases")
+
     async def check(self) -> None:
         pass
 
 
+@dataclass(kw_only=True)
+class Message:
+    """A message of a queue, wherever it is."""
+
+    record: Record
+    """As it was sent; each receive makes one with a new receipt."""
+    seen_from: float
+    """When it is visible, on anyio's clock."""
+    receives: int = 0
+
+
 class FakeQueue:
-    """A queue with a visibility timeout, standard or FIFO (message group = record key)."""
+    """A queue with a visibility timeout, standard or FIFO (message group = record key), and a dead-letter queue.
+
+    A receipt is good until the message is received again or, on a FIFO queue, until its visibility ends.
+    """
 
     redelivers = True
 
-    def __init__(self, *, visibility: float = 30.0, wait: float = 1.0, fifo: bool = False) -> None:
+    def __init__(
+        self, *, visibility: float = 30.0, wait: float = 1.0, fifo: bool = False, max_receives: float = math.inf
+    ) -> None:
         self.ordered = fifo
         self.visibility = visibility
         self.wait = wait
-        self.visible: list[Record] = []
-        self.hidden: dict[str, tuple[Record, float]] = {}
+        self.max_receives = max_receives
+        self.messages: dict[str, Message] = {}
         self.deleted: list[str] = []
         self.released: list[str] = []
+        self.extended: list[tuple[str, int]] = []
+        self.dead: list[str] = []
         self.receives = 0
         self.receiving = 0
+        self.most_receiving = 0
         self.refuse_delete: set[str] = set()
+        self.failures: list[PollerError] = []
         self._next = 0
+        self._news = anyio.Event()
+
+    @property
+    def hidden(self) -> list[str]:
+        """The ids of the messages that are received and not visible again."""
+        return [i for i, each in self.messages.items() if each.receives and each.seen_from > anyio.current_time()]
 
     def put(self, count: int = 1, **more: Any) -> None:
         for _ in range(count):
             self._next += 1
-            self.visible.append(record(self._next, arrived=now(), **more))
+            made = record(self._next, arrived=now(), **more)
+            self.messages[made.id] = Message(record=made, seen_from=anyio.current_time())
+        self._news.set()
 
     async def topology(self) -> Topology:
         return Topology((Partition("queue"),), 4 * 24 * HOUR, lease=self.visibility)
@@ -173,41 +205,92 @@ class FakeQueue:
         raise AssertionError("a queue has no latest")
 
     async def read(self, partition: str, cursor: Cursor, limit: int, admit: Admit) -> Page:
+        assert 1 <= limit <= 10
         self.receives += 1
         self.receiving += 1
-        with anyio.move_on_after(self.wait):
-            while not self._available():
-                await anyio.sleep(0.05)
-        self.receiving -= 1
-        taken = self._available()[: min(limit, 10)]
-        for each in taken:
-            self.visible.remove(each)
-            self.hidden[each.id] = (each, anyio.current_time() + self.visibility)
+        self.most_receiving = max(self.most_receiving, self.receiving)
+        try:
+            await anyio.sleep(0.01)
+            if self.failures:
+                raise self.failures.pop(0)
+            with anyio.move_on_after(self.wait):
+                while not self._available(1):
+                    self._news = anyio.Event()
+                    with anyio.move_on_after(self._soonest() - anyio.current_time()):
+                        await self._news.wait()
+        finally:
+            self.receiving -= 1
+        taken = [self._hand_out(message) for message in self._available(limit)]
         await admit(sum(len(each.body) for each in taken))
-        return Page(tuple(taken), cursor)
+        return Page(tuple(taken), cursor, full=len(taken) == limit)
 
-    def _available(self) -> list[Record]:
-        due = [each for each, until in self.hidden.values() if until <= anyio.current_time()]
-        for each in due:
-            del self.hidden[each.id]
-        self.visible = sorted([*due, *self.visible], key=lambda each: int(each.id))
-        locked = {each.key for each, _ in self.hidden.values()} if self.ordered else set()
-        return [each for each in self.visible if not (self.ordered and each.key in locked)]
+    def _soonest(self) -> float:
+        """When the next message may be seen again."""
+        return min(
+            (each.seen_from for each in self.messages.values() if each.seen_from > anyio.current_time()),
+            default=math.inf,
+        )
 
-    async def delete(self, records: Sequence[Record]) -> Sequence[Record]:
+    def _available(self, most: int) -> list[Message]:
+        moment, locked, found = anyio.current_time(), set[str](), list[Message]()
+        if self.ordered:
+            locked = {each.record.key for each in self.messages.values() if each.seen_from > moment}
+        for message in list(self.messages.values()):
+            if message.seen_from <= moment and message.record.key not in locked:
+                if message.receives >= self.max_receives:
+                    self.dead.append(message.record.id)
+                    del self.messages[message.record.id]
+                    continue
+                found.append(message)
+                if len(found) == most:
+                    break
+        return found
+
+    def _hand_out(self, message: Message) -> Record:
+        message.receives += 1
+        message.seen_from = anyio.current_time() + self.visibility
+        message.record = msgspec.structs.replace(message.record, receipt=f"{message.record.id}/{message.receives}")
+        return message.record
+
+    def _fault(self, each: Record) -> str:
+        """Why a receipt is good for nothing; "" when it is good."""
+        message = self.messages.get(each.id)
+        if message is None or message.record.receipt != each.receipt:
+            return "ReceiptHandleIsInvalid"
+        ended = message.seen_from <= anyio.current_time()
+        return "InvalidParameterValue The receipt handle has expired" if self.ordered and ended else ""
+
+    async def delete(self, records: Sequence[Record]) -> Sequence[Unsettled]:
         await anyio.sleep(0.01)
-        failed = [each for each in records if each.id in self.refuse_delete]
+        failed = []
         for each in records:
-            if each not in failed:
-                self.hidden.pop(each.id, None)
+            fault = "InternalError" if each.id in self.refuse_delete else self._fault(each)
+            if fault and (each.id in self.messages or each.id in self.dead):
+                failed.append(Unsettled(each, fault))
+            elif self.messages.pop(each.id, None):
                 self.deleted.append(each.id)
+        self._news.set()
         return failed
 
     async def release(self, records: Sequence[Record]) -> None:
+        await anyio.sleep(0.01)
         for each in records:
-            self.released.append(each.id)
-            self.hidden.pop(each.id, None)
-            self.visible.append(each)
+            if not self._fault(each):
+                self.released.append(each.id)
+                self.messages[each.id].seen_from = anyio.current_time()
+        self._news.set()
+
+    async def extend(self, records: Sequence[Record], seconds: int) -> Sequence[Unsettled]:
+        await anyio.sleep(0.01)
+        failed = []
+        for each in records:
+            message = self.messages.get(each.id)
+            if fault := self._fault(each) or ("" if message and message.seen_from > anyio.current_time() else "Gone"):
+                failed.append(Unsettled(each, fault))
+            elif message:
+                message.seen_from = anyio.current_time() + seconds
+                self.extended.append((each.id, seconds))
+        return failed
 
     async def check(self) -> None:
         pass
