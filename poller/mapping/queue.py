@@ -173,7 +173,9 @@ class Queue:
             self._leases.took(records, at=answered, seconds=self._topology.lease)
         now = anyio.current_time()
         full = page is not None and page.full
-        self._scale = scale.after_receive(self._scale, self._tools.policy.scaling, records=len(records), full=full)
+        self._scale = scale.after_receive(
+            self._scale, self._tools.policy.scaling, records=len(records), full=full, now=now
+        )
         if page is not None and not records:
             interval = self._tools.policy.poll_interval
             self._next_receive = now + pause_after(page, interval=interval, took=now - began)

@@ -2,8 +2,8 @@
 
 Batches grow while receives come back full and all batches allowed are in flight, as fast as AWS lets them; they shrink
 when the queue is empty, and when the function fails or is throttled. How far they shrink on AWS is not published: here
-a throttle halves them and a failure takes a tenth, once a second at the most, so that a few failures among many
-successes do not stop the growth. Source: Lambda guide, "Scaling for Amazon SQS event source mappings".
+a throttle halves them and a failure takes a tenth, once a second at the most, and they grow only while most calls
+succeed. So a few failures among many successes do not stop the growth, and a function that is down is left alone. Source: Lambda guide, "Scaling for Amazon SQS event source mappings".
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ _RECEIVES_MOST = 16
 """Receives under way at once: 160 messages in a round trip."""
 _SHRINK_EVERY = 1.0
 """Seconds between two steps down."""
+_HEALTHY = 0.5
+"""Least health to grow with."""
+_WEIGHT = 0.1
+"""Of the newest call in the health."""
 _SAVED = 1.0
 """Seconds of growth that may be caught up on."""
 
@@ -38,6 +42,8 @@ class Scale:
     """When the limit grew for the last time; seconds of any one monotonic clock."""
     shrunk: float = -math.inf
     """When the function's failures made it shrink for the last time."""
+    health: float = 1.0
+    """Of the last calls, how many succeeded: 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +75,11 @@ def may_receive(scale: Scale, load: Load, policy: Policy) -> int:
     return min(RECEIVE_MOST, policy.batch_size) if free > load.receives else 0
 
 
-def after_receive(scale: Scale, rule: Scaling, *, records: int, full: bool) -> Scale:
+def after_receive(scale: Scale, rule: Scaling, *, records: int, full: bool, now: float) -> Scale:
     """A receive ended."""
     if full:
-        return replace(scale, receives=min(_RECEIVES_MOST, scale.receives * 2), hungry=True)
+        grown = scale.grown if scale.hungry else now
+        return replace(scale, receives=min(_RECEIVES_MOST, scale.receives * 2), hungry=True, grown=grown)
     limit = scale.limit if records else max(min(scale.limit, rule.start), scale.limit // 2)
     return replace(scale, receives=1, hungry=False, limit=limit)
 
@@ -80,6 +87,8 @@ def after_receive(scale: Scale, rule: Scaling, *, records: int, full: bool) -> S
 def after_call(scale: Scale, policy: Policy, outcome: Outcome, *, now: float) -> Scale:
     """An invocation ended. Under ReportBatchItemFailures a function's error is no sign of overload."""
     rule = policy.scaling
+    good = isinstance(outcome, Replied | Partial) or (policy.partial and isinstance(outcome, Failed))
+    scale = replace(scale, health=scale.health + _WEIGHT * (good - scale.health))
     match outcome:
         case Replied() | Partial():
             recovers = scale.limit < rule.start and now >= max(scale.shrunk, scale.grown) + _SHRINK_EVERY
@@ -97,7 +106,7 @@ def after_call(scale: Scale, policy: Policy, outcome: Outcome, *, now: float) ->
 
 def grow(scale: Scale, rule: Scaling, *, batches: int, now: float) -> Scale:
     """Let the limit grow by what the time since its last growth allows, if all batches allowed are there and more wait."""
-    if not scale.hungry or batches < scale.limit or scale.limit >= rule.most:
+    if not _may_grow(scale, rule, batches):
         return scale
     per_second = rule.per_minute / 60
     more = math.floor(min(now - scale.grown, _SAVED) * per_second + 1e-6)
@@ -106,6 +115,8 @@ def grow(scale: Scale, rule: Scaling, *, batches: int, now: float) -> Scale:
 
 def grows_at(scale: Scale, rule: Scaling, *, batches: int) -> float:
     """When `grow` will next say more; inf while it will not."""
-    if not scale.hungry or batches < scale.limit or scale.limit >= rule.most:
-        return math.inf
-    return scale.grown + 60 / rule.per_minute
+    return scale.grown + 60 / rule.per_minute if _may_grow(scale, rule, batches) else math.inf
+
+
+def _may_grow(scale: Scale, rule: Scaling, batches: int) -> bool:
+    return scale.hungry and scale.health >= _HEALTHY and scale.limit <= batches and scale.limit < rule.most

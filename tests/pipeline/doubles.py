@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import heapq
 import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -151,11 +152,12 @@ class FakeStream:
 class Message:
     """A message of a queue, wherever it is."""
 
+    number: int
     record: Record
     """As it was sent; each receive makes one with a new receipt."""
-    seen_from: float
-    """When it is visible, on anyio's clock."""
     receives: int = 0
+    hidden_until: float = -math.inf
+    """On anyio's clock."""
 
 
 class FakeQueue:
@@ -185,17 +187,22 @@ class FakeQueue:
         self.failures: list[PollerError] = []
         self._next = 0
         self._news = anyio.Event()
+        self._groups: dict[str, dict[int, Message]] = {}
+        self._ready: dict[str, None] = {}  # groups with messages, none of them hidden, in the order they became so
+        self._timers: list[tuple[float, int, Message]] = []
 
     @property
     def hidden(self) -> list[str]:
         """The ids of the messages that are received and not visible again."""
-        return [i for i, each in self.messages.items() if each.receives and each.seen_from > anyio.current_time()]
+        return [i for i, each in self.messages.items() if each.hidden_until > anyio.current_time()]
 
     def put(self, count: int = 1, **more: Any) -> None:
         for _ in range(count):
             self._next += 1
-            made = record(self._next, arrived=now(), **more)
-            self.messages[made.id] = Message(record=made, seen_from=anyio.current_time())
+            message = Message(number=self._next, record=record(self._next, arrived=now(), **more))
+            self.messages[message.record.id] = message
+            self._groups.setdefault(self._group(message), {})[message.number] = message
+            self._settle(message)
         self._news.set()
 
     async def topology(self) -> Topology:
@@ -213,51 +220,70 @@ class FakeQueue:
             await anyio.sleep(0.01)
             if self.failures:
                 raise self.failures.pop(0)
+            taken: list[Record] = []
             with anyio.move_on_after(self.wait):
-                while not self._available(1):
-                    self._news = anyio.Event()
-                    with anyio.move_on_after(self._soonest() - anyio.current_time()):
+                while not (taken := self._hand_out(limit)):
+                    self._news = anyio.Event() if self._news.is_set() else self._news
+                    soonest = self._timers[0][0] if self._timers else math.inf
+                    with anyio.move_on_after(soonest - anyio.current_time()):
                         await self._news.wait()
         finally:
             self.receiving -= 1
-        taken = [self._hand_out(message) for message in self._available(limit)]
         await admit(sum(len(each.body) for each in taken))
         return Page(tuple(taken), cursor, full=len(taken) == limit)
 
-    def _soonest(self) -> float:
-        """When the next message may be seen again."""
-        return min(
-            (each.seen_from for each in self.messages.values() if each.seen_from > anyio.current_time()),
-            default=math.inf,
-        )
+    def _group(self, message: Message) -> str:
+        """What is locked while one of its messages is hidden."""
+        return message.record.key if self.ordered else message.record.id
 
-    def _available(self, most: int) -> list[Message]:
-        moment, locked, found = anyio.current_time(), set[str](), list[Message]()
-        if self.ordered:
-            locked = {each.record.key for each in self.messages.values() if each.seen_from > moment}
-        for message in list(self.messages.values()):
-            if message.seen_from <= moment and message.record.key not in locked:
+    def _settle(self, message: Message) -> None:
+        """A message is there, visible again, or gone: its group may be ready."""
+        name = self._group(message)
+        group = self._groups.get(name)
+        if not group:
+            self._groups.pop(name, None)
+            self._ready.pop(name, None)
+        elif all(each.hidden_until <= anyio.current_time() for each in group.values()):
+            self._ready.setdefault(name)
+
+    def _hand_out(self, limit: int) -> list[Record]:
+        moment, taken = anyio.current_time(), list[Record]()
+        while self._timers and self._timers[0][0] <= moment:
+            self._settle(heapq.heappop(self._timers)[2])
+        while self._ready and len(taken) < limit:
+            name = next(iter(self._ready))
+            for message in list(self._groups[name].values())[: limit - len(taken)]:
                 if message.receives >= self.max_receives:
                     self.dead.append(message.record.id)
-                    del self.messages[message.record.id]
-                    continue
-                found.append(message)
-                if len(found) == most:
-                    break
-        return found
+                    self._remove(message)
+                else:
+                    taken.append(self._receive(message))
+            if name in self._groups and any(each.hidden_until > moment for each in self._groups[name].values()):
+                del self._ready[name]
+        return taken
 
-    def _hand_out(self, message: Message) -> Record:
+    def _receive(self, message: Message) -> Record:
         message.receives += 1
-        message.seen_from = anyio.current_time() + self.visibility
         message.record = msgspec.structs.replace(message.record, receipt=f"{message.record.id}/{message.receives}")
+        self._hide(message, self.visibility)
         return message.record
+
+    def _hide(self, message: Message, seconds: float) -> None:
+        message.hidden_until = anyio.current_time() + seconds
+        heapq.heappush(self._timers, (message.hidden_until, message.number, message))
+
+    def _remove(self, message: Message) -> None:
+        del self.messages[message.record.id]
+        del self._groups[self._group(message)][message.number]
+        message.hidden_until = -math.inf
+        self._settle(message)
 
     def _fault(self, each: Record) -> str:
         """Why a receipt is good for nothing; "" when it is good."""
         message = self.messages.get(each.id)
         if message is None or message.record.receipt != each.receipt:
             return "ReceiptHandleIsInvalid"
-        ended = message.seen_from <= anyio.current_time()
+        ended = message.hidden_until <= anyio.current_time()
         return "InvalidParameterValue The receipt handle has expired" if self.ordered and ended else ""
 
     async def delete(self, records: Sequence[Record]) -> Sequence[Unsettled]:
@@ -267,7 +293,8 @@ class FakeQueue:
             fault = "InternalError" if each.id in self.refuse_delete else self._fault(each)
             if fault and (each.id in self.messages or each.id in self.dead):
                 failed.append(Unsettled(each, fault))
-            elif self.messages.pop(each.id, None):
+            elif each.id in self.messages:
+                self._remove(self.messages[each.id])
                 self.deleted.append(each.id)
         self._news.set()
         return failed
@@ -277,7 +304,8 @@ class FakeQueue:
         for each in records:
             if not self._fault(each):
                 self.released.append(each.id)
-                self.messages[each.id].seen_from = anyio.current_time()
+                self.messages[each.id].hidden_until = anyio.current_time()
+                self._settle(self.messages[each.id])
         self._news.set()
 
     async def extend(self, records: Sequence[Record], seconds: int) -> Sequence[Unsettled]:
@@ -285,10 +313,10 @@ class FakeQueue:
         failed = []
         for each in records:
             message = self.messages.get(each.id)
-            if fault := self._fault(each) or ("" if message and message.seen_from > anyio.current_time() else "Gone"):
-                failed.append(Unsettled(each, fault))
-            elif message:
-                message.seen_from = anyio.current_time() + seconds
+            if message is None or self._fault(each) or message.hidden_until <= anyio.current_time():
+                failed.append(Unsettled(each, "MessageNotInflight"))
+            else:
+                self._hide(message, seconds)
                 self.extended.append((each.id, seconds))
         return failed
 

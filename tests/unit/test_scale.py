@@ -69,10 +69,10 @@ def test_only_what_could_be_sent_at_once_is_received(state: Scale, busy: Load, s
 def test_receives_double_while_they_come_back_full_and_one_that_does_not_ends_it():
     state, seen = at(100), []
     for _ in range(6):
-        state = scale.after_receive(state, RULE, records=10, full=True)
+        state = scale.after_receive(state, RULE, records=10, full=True, now=0.0)
         seen.append(state.receives)
     assert seen == [2, 4, 8, 16, 16, 16]
-    assert scale.after_receive(state, RULE, records=9, full=False).receives == 1
+    assert scale.after_receive(state, RULE, records=9, full=False, now=0.0).receives == 1
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_receives_double_while_they_come_back_full_and_one_that_does_not_ends_it
     ids=["halves", "not below the start", "stays", "does not grow when the function failed", "with messages it stays"],
 )
 def test_an_empty_receive_shrinks_towards_the_start(limit: int, records: int, expected: int):
-    assert scale.after_receive(at(limit), RULE, records=records, full=False).limit == expected
+    assert scale.after_receive(at(limit), RULE, records=records, full=False, now=0.0).limit == expected
 
 
 @pytest.mark.parametrize("rule", [Scaling(), Scaling(start=20, least=20, most=5000, per_minute=1000)])
@@ -99,8 +99,8 @@ def test_growth_is_not_saved_up_while_nobody_needs_it():
 
 @pytest.mark.parametrize(
     ("state", "batches"),
-    [(at(5), 5), (at(5, hungry=True), 4), (at(1250, hungry=True), 1250)],
-    ids=["receives are not full", "not all batches are in flight", "the most are"],
+    [(at(5), 5), (at(5, hungry=True), 4), (at(1250, hungry=True), 1250), (replace(at(5, hungry=True), health=0.4), 5)],
+    ids=["receives are not full", "not all batches are in flight", "the most are", "most calls fail"],
 )
 def test_nothing_grows_without_need(state: Scale, batches: int):
     assert scale.grow(state, RULE, batches=batches, now=10.0) == state
@@ -165,10 +165,30 @@ def test_success_leads_back_to_the_start_though_receives_are_never_full():
     assert state.limit == 5
 
 
+def test_a_function_that_is_down_is_left_alone_until_it_answers():
+    state = at(100, hungry=True)
+    for step in range(60):
+        state = scale.after_call(state, POLICY, FAILED, now=step + 0.5)
+        state = scale.grow(state, RULE, batches=state.limit, now=step + 1.0)
+    assert state.limit == 2
+    for step in range(60, 70):
+        state = scale.after_call(state, POLICY, Replied(), now=step + 0.5)
+        state = scale.grow(state, RULE, batches=state.limit, now=step + 1.0)
+    assert state.limit > 5
+
+
+def test_a_few_failures_among_many_successes_do_not_stop_the_growth():
+    state = at(5, hungry=True)
+    for step in range(2000):
+        state = scale.after_call(state, POLICY, REFUSED if step % 100 == 0 else Replied(), now=step / 10)
+        state = scale.grow(state, RULE, batches=state.limit, now=step / 10)
+    assert state.limit > 30
+
+
 def test_provisioned_pollers_are_kept_whatever_fails():
     policy = replace(POLICY, scaling=Scaling(least=20, start=20, most=2000, per_minute=1000))
     state = scale.beginning(policy.scaling, 0.0)
     for now in range(1, 20):
         state = scale.after_call(state, policy, REFUSED, now=float(now))
-        state = scale.after_receive(state, policy.scaling, records=0, full=False)
+        state = scale.after_receive(state, policy.scaling, records=0, full=False, now=float(now))
     assert state.limit == 20
