@@ -154,8 +154,11 @@ class BotocoreCalls:
             await client.get_records(ShardIterator=iterator, Limit=limit, **stream)
             return taking.taken()
 
-    async def receive_message(self, queue_url: str, *, count: int, wait: int, admit: Admit) -> bytes:
+    async def receive_message(
+        self, queue_url: str, *, count: int, wait: int, admit: Admit, visibility: int | None = None
+    ) -> bytes:
         """ReceiveMessage: see `HotCalls`."""
+        hidden = {} if visibility is None else {"VisibilityTimeout": visibility}
         client = await self._client("sqs")
         with _admitting(admit) as taking, translated("sqs", "ReceiveMessage"):
             await client.receive_message(
@@ -164,6 +167,7 @@ class BotocoreCalls:
                 WaitTimeSeconds=wait,
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
+                **hidden,
             )
             return taking.taken()
 

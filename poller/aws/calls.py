@@ -49,8 +49,14 @@ class HotCalls(Protocol):
             ShardGone: no such shard or stream.
         """
 
-    async def receive_message(self, queue_url: str, *, count: int, wait: int, admit: Admit) -> bytes:
-        """ReceiveMessage of at most `count` (1 to 10) with all attributes, waiting up to `wait` seconds."""
+    async def receive_message(
+        self, queue_url: str, *, count: int, wait: int, admit: Admit, visibility: int | None = None
+    ) -> bytes:
+        """ReceiveMessage of at most `count` (1 to 10) with all attributes, waiting up to `wait` seconds.
+
+        Args:
+            visibility: seconds that the messages are hidden for; None: the queue's own visibility timeout.
+        """
 
     async def delete_message_batch(self, queue_url: str, entries: Sequence[tuple[str, str]]) -> bytes:
         """DeleteMessageBatch of at most 10 (entry id, receipt handle)."""

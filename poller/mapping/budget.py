@@ -118,10 +118,11 @@ class Budget:
 
 
 class Holder:
-    """One partition's part of the budget."""
+    """One partition's part of the budget. Each reads one answer at a time; what is held belongs to the partition."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: Budget, partition: Holder | None = None) -> None:
         self._budget = budget
+        self._partition = partition or self
         self._held_bytes = 0
         self._reading_bytes = 0
         self._record_bytes = 0.0
@@ -142,6 +143,10 @@ class Holder:
         """Whether one more page would leave this partition within its share."""
         ahead = COPIES * min(_ANSWER_BYTES, int(self.limit * (self._record_bytes or _GUESS_BYTES)))
         return self._held_bytes + ahead <= self._budget.share_bytes
+
+    def another(self) -> Holder:
+        """For a second read of this partition at the same time."""
+        return Holder(self._budget, self._partition)
 
     async def expect(self, records: int) -> None:
         """Wait, before a read that will bring so many records, for the room they take.
@@ -174,7 +179,7 @@ class Holder:
         """
         held, reading = page_bytes * COPIES, self._reading_bytes
         self._reading_bytes = 0
-        self._held_bytes += held
+        self._partition._held_bytes += held
         self._more = more and records > 0
         if records:
             weight = _WEIGHT if self._record_bytes else 1.0

@@ -56,7 +56,7 @@ class Progress:
     def took(self, records: Sequence[Record]) -> None:
         """These were read, in order, behind everything read before."""
         for record in records:
-            self._held[record.id] = (record, self._last)
+            self._held[record.receipt or record.id] = (record, self._last)  # a queue may hand out an id twice
             self._last = record.id
             self.size_bytes += len(record.body)
 
@@ -64,7 +64,7 @@ class Progress:
         """These are done with. Answers their bytes."""
         freed = 0
         for record in records:
-            if self._held.pop(record.id, None) is not None:
+            if self._held.pop(record.receipt or record.id, None) is not None:
                 freed += len(record.body)
         self.size_bytes -= freed
         return freed

@@ -1,4 +1,4 @@
-"""A mapping of a queue: a receive only when its batch could be sent at once, several batches in flight."""
+"""A mapping of a queue: receives only what could be sent at once, gathers batches, keeps as many in flight as it may."""
 
 from __future__ import annotations
 
@@ -8,168 +8,252 @@ from collections.abc import Sequence
 import anyio
 from anyio.abc import TaskGroup
 
+from poller.mapping import lease, scale
 from poller.mapping.batch import Batch, Batcher
 from poller.mapping.budget import Holder
-from poller.mapping.call import Attempts, call, tell
+from poller.mapping.message import Messages
 from poller.mapping.read import Reader, pause_after
-from poller.mapping.retry import Advance, Again, Leave, next_queue_step
 from poller.mapping.sift import sift
 from poller.mapping.standing import Standing
 from poller.mapping.tools import Tools
 from poller.model.errors import Denied, Transient
-from poller.model.facts import MessagesDeleted, MessagesReleased, ShardMoved
-from poller.model.record import Cursor, Record, Topology, TrimHorizon, event_of
+from poller.model.facts import ShardMoved
+from poller.model.outcome import Outcome
+from poller.model.record import Cursor, Record, Topology, TrimHorizon
 
-_RECEIVE_MOST = 10
-"""Messages that SQS hands out at once."""
-_POLL_LONGEST = 20
-"""Seconds that a receive waits at the most."""
+_CURSOR = Cursor(position=TrimHorizon())
+_LOOK_EVERY = 60.0
+"""Seconds for which a queue's visibility timeout is taken to be what it was; a change takes SQS as long to spread."""
+_OVERDUE = "their visibility was nearly over before they could be sent"
+_OVERTAKING = "a message before them in their group was not settled"
 
 
 class Queue:
     """The running state of one mapping of a queue."""
 
     def __init__(self, tools: Tools, topology: Topology, holder: Holder) -> None:
+        now = anyio.current_time()
         self._tools = tools
         self._shard = topology.partitions[0].id
-        self._lease = topology.lease
+        self._topology = topology
+        self._looked = now
+        self._holder = holder
         self._standing = Standing(tools, self._shard, holder)
-        self._reader = Reader(tools, self._shard, holder, self._standing)
-        self._slots = anyio.Semaphore(tools.policy.concurrency)
+        self._leases = lease.Leases()
+        self._messages = Messages(tools, self._shard, self._standing, self._leases)
+        self._readers: list[Reader] = []
+        self._batcher = Batcher(tools.policy, now)
+        self._gathered: list[Record] = []
+        self._leave_by = math.inf
+        self._waiting: list[Batch] = []
+        self._in_flight = 0
+        self._groups: set[str] = set()
+        self._receives: list[int] = []
+        self._next_receive = now
+        self._scale = scale.beginning(tools.policy.scaling, now)
+        self._news = anyio.Event()
 
     async def run(self) -> None:
-        """Process the queue until the stop; what is in flight is finished and deleted."""
-        self._tools.observe(ShardMoved(mapping=self._tools.mapping, shard=self._shard, to="owned"))
-        async with anyio.create_task_group() as tasks:
-            while not self._tools.stop.is_set():
-                await self._slots.acquire()
-                batches, lease_end = await self._gather(tasks)
-                if batches:
-                    tasks.start_soon(self._process, batches, lease_end)
-                else:
-                    self._slots.release()
-        self._tools.observe(ShardMoved(mapping=self._tools.mapping, shard=self._shard, to="released"))
+        """Process the queue until the stop; what is in flight is finished and deleted.
 
-    async def _gather(self, tasks: TaskGroup) -> tuple[list[Batch], float]:
-        """Receive until a batch is ready; nothing when there is nothing or the process stops.
-
-        What is filtered out is deleted beside, at once.
-
-        Returns:
-            The batches (more than one when a receive overflows the event's limit), and when the first of their
-            messages becomes visible again.
+        Raises:
+            Denied: the queue's visibility timeout is 0.
         """
-        policy, stop = self._tools.policy, self._tools.stop
-        batcher = Batcher(policy, anyio.current_time())
-        lease_end = math.inf
-        held = 0
-        while not stop.is_set():
-            began = anyio.current_time()
-            count = min(_RECEIVE_MOST, policy.batch_size - held)
-            page = await self._reader.read(Cursor(position=TrimHorizon()), count)
-            records: tuple[Record, ...] = ()
-            if page is not None:
-                sifted, dropped = await sift(self._tools, self._shard, page)
-                records = sifted.records
-                if dropped:
-                    tasks.start_soon(self._delete, dropped)
-            if records and not held:
-                lease_end = self._reader.answered + self._lease
-            batcher.take(records, anyio.current_time())
-            held += len(records)
-            batches = batcher.ready(anyio.current_time())
-            if batches or (held and not self._may_wait_on(lease_end)):
-                return batches + batcher.rest(), lease_end
-            if page is not None and not page.records:
-                took = anyio.current_time() - began
-                await self._tools.pause(
-                    min(self._until(batcher), pause_after(page, interval=policy.poll_interval, took=took))
-                )
-            if not held:
-                break
-        await self._release([record for batch in batcher.rest() for record in batch])
-        return [], lease_end
+        observe, mapping, shard = self._tools.observe, self._tools.mapping, self._shard
+        observe(ShardMoved(mapping=mapping, shard=shard, to="owned"))
+        async with anyio.create_task_group() as around:
+            around.start_soon(self._wake_at_stop)
+            if self._tools.policy.extend_visibility:
+                around.start_soon(self._renew)
+            async with anyio.create_task_group() as tasks:
+                while self._goes_on:
+                    await self._turn(tasks)
+                await self._last_receives()
+                await self._give_back(self._unsent())
+            around.cancel_scope.cancel()
+        observe(ShardMoved(mapping=mapping, shard=shard, to="released"))
+        if self._topology.trouble:
+            raise Denied(f"{self._tools.source_name}: {self._topology.trouble}")
 
-    def _may_wait_on(self, lease_end: float) -> bool:
-        """Whether another receive leaves the function half of the lease; a window that is longer closes early."""
-        receive = min(_POLL_LONGEST, math.ceil(self._tools.policy.poll_interval))
-        return anyio.current_time() + receive <= lease_end - self._lease / 2
+    @property
+    def _goes_on(self) -> bool:
+        return not self._tools.stop.is_set() and not self._topology.trouble
 
-    @staticmethod
-    def _until(batcher: Batcher) -> float:
-        return max(0.0, batcher.deadline - anyio.current_time())
-
-    async def _process(self, batches: list[Batch], lease_end: float) -> None:
-        """Deliver batches one after the other; on a FIFO queue none follows one that failed."""
-        for index, batch in enumerate(batches):
-            done = await self._deliver(batch, lease_end)
-            if done is None:
-                await self._release([record for unsent in batches[index:] for record in unsent])
-                break
-            if done:
-                await self._delete(done)
-            if len(done) < len(batch):
-                settled = {record.id for record in done}
-                left = tuple(record for record in batch if record.id not in settled)
-                self._standing.left(left)
-                self._standing.stands(None)
-                if self._tools.source.ordered:
-                    await self._release([record for unsent in batches[index + 1 :] for record in unsent])
-                    break
-        self._slots.release()
-
-    async def _deliver(self, batch: Batch, lease_end: float) -> Batch | None:
-        """Invoke with a batch until something is decided about it, while it is ours.
-
-        Returns:
-            The messages that are settled; the others come back when their visibility ends. None when the process
-            stopped before the function had any.
-        """
-        tools, attempts = self._tools, Attempts(self._tools.new_id())
-        while not tools.stop.is_set():
-            if anyio.current_time() >= lease_end:
-                return ()
-            ended = await call(tools, self._shard, batch, event_of(batch), attempts)
-            step = next_queue_step(batch, ended.outcome, failures=attempts.failures, chance=tools.chance())
-            retry_in = step.after if isinstance(step, Again) else None
-            tell(tools, self._shard, batch, ended, attempts, retry_in=retry_in)
-            match step:
-                case Advance():
-                    return batch
-                case Leave(failed=failed):
-                    return tuple(record for record in batch if record.id not in failed)
-                case Again(after=after):
-                    self._standing.failed(attempts.failures)
-                    await tools.pause(min(after, max(0.0, lease_end - anyio.current_time())))
-        return None
-
-    async def _delete(self, batch: Batch) -> None:
-        reason = ""
-        try:
-            failed: Sequence[Record] = await self._tools.source.delete(batch)
-        except (Transient, Denied) as error:
-            failed, reason = batch, str(error)
-        self._tools.observe(
-            MessagesDeleted(
-                mapping=self._tools.mapping, deleted=len(batch) - len(failed), failed=len(failed), reason=reason
-            )
+    async def _turn(self, tasks: TaskGroup) -> None:
+        """Begin everything that may begin now, then wait until something may have changed."""
+        policy, now = self._tools.policy, anyio.current_time()
+        self._news = anyio.Event()
+        self._close(now)
+        await self._give_up_overdue(now)
+        batches = self._in_flight + len(self._waiting)
+        self._scale = scale.grow(self._scale, policy.scaling, batches=batches, now=now)
+        self._start(tasks)
+        load = scale.Load(
+            batches=self._in_flight + len(self._waiting),
+            held=len(self._gathered),
+            receives=len(self._receives),
+            asked=sum(self._receives),
         )
-        self._standing.left(batch)
-        self._standing.stands(None)
-
-    async def _release(self, records: list[Record]) -> None:
-        """Give unsent messages back at once; where that fails, their visibility does it later."""
-        if not records:
+        count = scale.may_receive(self._scale, load, policy)
+        if count and now >= self._next_receive:
+            self._receives.append(count)
+            tasks.start_soon(self._receive, count)
             return
+        wake = min(
+            self._next_receive if count else math.inf,
+            scale.grows_at(self._scale, policy.scaling, batches=load.batches),
+            self._batcher.deadline,
+            self._leave_by,
+            min((self._leases.sent_until(batch) for batch in self._waiting), default=math.inf),
+        )
+        with anyio.move_on_after(wake - now):
+            await self._news.wait()
+
+    def _close(self, now: float) -> None:
+        """Hand over the batches that are full, and what was gathered if its window or its leases demand it."""
+        if now >= self._leave_by:  # it was reckoned before leases were renewed, perhaps
+            self._leave_by = self._leases.leave_by(self._gathered, self._tools.policy.function_timeout)
+        ready = self._batcher.rest() if now >= self._leave_by else self._batcher.ready(now)
+        if ready:
+            self._waiting += ready
+            self._gathered = self._gathered[sum(map(len, ready)) :]
+            self._leave_by = self._leases.leave_by(self._gathered, self._tools.policy.function_timeout)
+            self._batcher.reopen(now)
+
+    async def _give_up_overdue(self, now: float) -> None:
+        """Give back what waited for its turn so long that it may not be sent any more."""
+        overdue = self._leases.over((record for batch in self._waiting for record in batch), now)
+        if overdue:
+            self._drop(overdue)
+            await self._messages.release(overdue, reason=_OVERDUE)
+
+    async def _last_receives(self) -> None:
+        """Wait for the receives under way: they would take at once what is given back before they end."""
+        while self._receives:
+            self._news = anyio.Event()
+            await self._news.wait()
+
+    def _unsent(self) -> list[Record]:
+        """Everything that was received and not sent, which nobody will send any more."""
+        unsent = [*self._gathered, *(each for batch in self._waiting for each in batch)]
+        self._gathered, self._waiting = [], []
+        return unsent
+
+    def _drop(self, records: Sequence[Record]) -> None:
+        """Take records out of the batches that wait."""
+        dropped = {record.receipt for record in records}
+        left = (tuple(each for each in batch if each.receipt not in dropped) for batch in self._waiting)
+        self._waiting = [batch for batch in left if batch]
+
+    def _start(self, tasks: TaskGroup) -> None:
+        """Send the batches whose turn it is: on a FIFO queue, those of whose groups none is in flight or waits before."""
+        waiting, blocked = self._waiting, set(self._groups)
+        self._waiting = []
+        for batch in waiting:
+            groups = self._groups_of(batch)
+            if self._in_flight < self._scale.limit and groups.isdisjoint(blocked):
+                self._in_flight += 1
+                self._groups |= groups
+                tasks.start_soon(self._process, batch)
+            else:
+                self._waiting.append(batch)
+            blocked |= groups
+
+    def _groups_of(self, records: Sequence[Record]) -> set[str]:
+        return {record.key for record in records} if self._tools.source.ordered else set()
+
+    async def _receive(self, count: int) -> None:
+        """One receive. A stop does not cancel it, or what it brings would be hidden though nobody has it."""
+        began = anyio.current_time()
+        reader = self._readers.pop() if self._readers else self._another_reader()
+        page = await reader.read(_CURSOR, count)
+        answered = reader.answered
+        self._readers.append(reader)
+        records: tuple[Record, ...] = ()
+        dropped: tuple[Record, ...] = ()
+        if page is not None:
+            sifted, dropped = await sift(self._tools, self._shard, page)
+            records = sifted.records
+        if records:
+            await self._look_again()
+            self._leases.took(records, at=answered, seconds=self._topology.lease)
+        now = anyio.current_time()
+        full = page is not None and page.full
+        self._scale = scale.after_receive(
+            self._scale, self._tools.policy.scaling, records=len(records), full=full, now=now
+        )
+        if page is not None and not page.records:
+            interval = self._tools.policy.poll_interval
+            self._next_receive = now + pause_after(page, interval=interval, took=now - began)
+        self._receives.remove(count)
+        self._take(records, now)
+        self._news.set()
+        if dropped:  # what no filter lets pass is deleted at once
+            await self._messages.delete(dropped)
+            self._messages.left(dropped)
+
+    def _another_reader(self) -> Reader:
+        return Reader(self._tools, self._shard, self._holder.another(), self._standing)
+
+    def _take(self, records: Sequence[Record], now: float) -> None:
+        """Gather what was received. On a FIFO queue, groups that wait for another batch do not hold up the rest."""
+        if not self._tools.source.ordered:
+            self._batcher.take(records, now)
+            self._gathered += records
+            self._leave_by = min(self._leave_by, self._leases.leave_by(records, self._tools.policy.function_timeout))
+            return
+        blocked = self._groups.union(*map(self._groups_of, self._waiting))
+        for part in (
+            [record for record in records if record.key not in blocked],
+            [record for record in records if record.key in blocked],
+        ):
+            batcher = Batcher(self._tools.policy, now)
+            batcher.take(part, now)
+            self._waiting += batcher.rest()
+
+    async def _look_again(self) -> None:
+        """Ask, now and then, whether the queue's visibility timeout is still what it was."""
+        if anyio.current_time() < self._looked + _LOOK_EVERY:
+            return
+        self._looked = anyio.current_time()
         try:
-            await self._tools.source.release(records)
-        except (Transient, Denied) as error:
-            self._tools.observe(
-                MessagesReleased(mapping=self._tools.mapping, released=0, failed=len(records), reason=str(error))
-            )
-        else:
-            self._tools.observe(
-                MessagesReleased(mapping=self._tools.mapping, released=len(records), failed=0, reason="")
-            )
-        self._standing.left(records)
-        self._standing.stands(None)
+            topology = await self._tools.source.topology()
+        except (Transient, Denied):
+            return  # the next receives tell whether the queue is there; what was known of it still is the best guess
+        self._topology = topology
+
+    async def _process(self, batch: Batch) -> None:
+        """Deliver a batch, settle it, and let the next one of its groups go on."""
+        settled = await self._messages.deliver(batch, self._called)
+        deleted = await self._messages.delete(settled) if settled else ()
+        gone = {record.receipt for record in deleted}
+        left = [record for record in batch if record.receipt not in gone]
+        followers = self._followers(left, self._leases.until(batch))
+        self._messages.left(batch)
+        self._drop(followers)
+        await self._messages.release(followers, reason=_OVERTAKING)
+        self._in_flight -= 1
+        self._groups -= self._groups_of(batch)
+        self._news.set()
+
+    def _followers(self, left: Sequence[Record], until: float) -> list[Record]:
+        """Messages that wait and would overtake one of these. Those received since the lease ended begin with it anew."""
+        groups = self._groups_of(left)
+        waiting = (record for batch in self._waiting for record in batch)
+        return [each for each in waiting if each.key in groups and self._leases.received(each) < until]
+
+    def _called(self, outcome: Outcome) -> None:
+        self._scale = scale.after_call(self._scale, self._tools.policy, outcome, now=anyio.current_time())
+
+    async def _give_back(self, records: Sequence[Record]) -> None:
+        await self._messages.release(records, reason=self._topology.trouble or "the mapping stops")
+
+    async def _renew(self) -> None:
+        """Renew the leases of what is held, again and again."""
+        while True:
+            await anyio.sleep(max(self._topology.lease * lease.BEAT, 0.05))
+            await self._messages.renew(self._topology.lease)
+
+    async def _wake_at_stop(self) -> None:
+        await self._tools.stop.wait()
+        self._news.set()

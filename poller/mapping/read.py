@@ -64,7 +64,7 @@ class Reader:
         self._failures = 0
         size_bytes = page.size_bytes
         self._tell("records" if page.records else "empty", began, page, size_bytes)
-        self._standing.took(page, size_bytes)
+        self._standing.took(page, size_bytes, self._holder)
         return page
 
     async def _admit(self, size_bytes: int) -> None:

@@ -29,9 +29,9 @@ class Standing:
         self._freed = anyio.Event()
         self._tell()
 
-    def took(self, page: Page, size_bytes: int) -> None:
-        """A read brought a page of this size (or, with an empty one, nothing)."""
-        self._holder.took(len(page.records), size_bytes, more=page.full or page.behind > 0)
+    def took(self, page: Page, size_bytes: int, holder: Holder) -> None:
+        """A read, which had this room in memory, brought a page of this size (or, with an empty one, nothing)."""
+        holder.took(len(page.records), size_bytes, more=page.full or page.behind > 0)
         self.progress.took(page.records)
         self.caught_up = not page.full and page.behind == 0
         if page.records or page.behind != self._behind:

@@ -122,6 +122,16 @@ class MessagesReleased:
     released: int
     failed: int
     reason: str = ""
+    """Why they were not sent, or why they could not be given back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseEnded:
+    """Messages were not settled when their visibility ended: the queue hands them out again, whatever becomes of them."""
+
+    mapping: str
+    messages: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +238,7 @@ Fact: TypeAlias = (
     | DestinationFailed
     | MessagesDeleted
     | MessagesReleased
+    | LeaseEnded
     | ShardStands
     | ShardMoved
     | CheckpointWritten

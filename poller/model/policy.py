@@ -22,6 +22,20 @@ class Sieve(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """How many batches of a queue are in flight at once. Source: Lambda guide, "Scaling for Amazon SQS"."""
+
+    least: int = 2
+    """However often the function fails or is throttled."""
+    start: int = 5
+    """At the beginning, and again when the queue is idle."""
+    most: int = 1250
+    """MaximumConcurrency, or ten for each of MaximumPollers."""
+    per_minute: int = 300
+    """Batches more within a minute."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """How a mapping batches, starts and retries."""
 
@@ -34,8 +48,12 @@ class Policy:
     """Where a mapping without checkpoints begins."""
     poll_interval: float = 1.0
     """Seconds between reads of an idle shard."""
-    concurrency: int = 5
-    """Batches of an unordered source in flight at once."""
+    scaling: Scaling = Scaling()
+    """How a queue's batches in flight grow and shrink."""
+    function_timeout: float | None = None
+    """Seconds an invocation may take; None: not known."""
+    extend_visibility: bool = False
+    """Renew the leases of a queue's messages as long as they are held."""
     retry_attempts: int | None = None
     """MaximumRetryAttempts: retries of one batch; None: until the source drops it."""
     record_age: float | None = None

@@ -24,6 +24,14 @@ Admit: TypeAlias = Callable[[int], Awaitable[None]]
 """Waits until this many bytes of an answer may be taken into memory. Called once a read, before its body is taken."""
 
 
+class Unsettled(NamedTuple):
+    """A message that could not be deleted, or whose lease could not be renewed."""
+
+    record: Record
+    reason: str
+    """One line."""
+
+
 class Source(Protocol):
     """Where records come from."""
 
@@ -46,11 +54,14 @@ class Source(Protocol):
             ShardGone: there is no such shard any more.
         """
 
-    async def delete(self, records: Sequence[Record]) -> Sequence[Record]:
+    async def delete(self, records: Sequence[Record]) -> Sequence[Unsettled]:
         """Settle a queue's messages; answers those that could not be deleted. A stream answers nothing."""
 
     async def release(self, records: Sequence[Record]) -> None:
         """Make a queue's messages visible again at once. A stream does nothing."""
+
+    async def extend(self, records: Sequence[Record], seconds: int) -> Sequence[Unsettled]:
+        """Hide a queue's messages for so long from now on; answers those that are lost. A stream answers nothing."""
 
     async def check(self) -> None:
         """Find out whether the source exists and may be read. Raises `Denied` with one line that says what to do."""
@@ -62,8 +73,12 @@ class Target(Protocol):
     async def invoke(self, event: bytes, request_id: str) -> Outcome:
         """Invoke once, never twice. Raises nothing: whatever happens is an outcome. Cancelling kills a local function."""
 
-    async def check(self) -> None:
-        """Find out, without invoking it, whether the function exists and may be invoked. Raises `Denied`."""
+    async def check(self) -> float | None:
+        """Find out, without invoking it, whether the function exists and may be invoked. Raises `Denied`.
+
+        Returns:
+            The seconds that an invocation may take; None when that cannot be known.
+        """
 
 
 class Destination(Protocol):

@@ -108,3 +108,13 @@ class Topology(msgspec.Struct, frozen=True):
     """Differs when a stream was deleted and created anew under the same name (its creation time)."""
     lease: float = math.inf
     """Seconds for which a queue's message stays ours after it was received (its visibility timeout)."""
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be processed of this source, and what to do; "" when it can."""
+        if self.lease > 0:
+            return ""
+        return (
+            "the queue's visibility timeout is 0 seconds, so each message is handed out again while the function has it:"
+            " set it to six times the function's timeout"
+        )

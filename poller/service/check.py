@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
 
 import anyio
 
-from poller.aws.session import open_aws
+from poller.aws.session import Aws, open_aws
 from poller.model.errors import PollerError, told
 from poller.model.facts import Fact
 from poller.model.ports import Destination, Source, Target
-from poller.settings import Settings
+from poller.settings import MappingSettings, Settings
+from poller.sources.sqs import SqsQueue
 
 _PATIENCE = 30.0
 """Seconds that one answer may take."""
@@ -28,23 +30,54 @@ async def connect(settings: Settings) -> AsyncIterator[str]:
             ]
             if mapping.destination is not None:
                 asks.append(("DestinationConfig.OnFailure.Destination", mapping.destination.open(aws)))
-            for key, asked in asks:
-                if error := await _ask(asked):
-                    yield f"mappings.{mapping.name}.{key}: {error}"
+            answers = [await _ask(asked) for _, asked in asks]
+            for (key, _), answer in zip(asks, answers, strict=True):
+                if answer.error:
+                    yield f"mappings.{mapping.name}.{key}: {answer.error}"
+            if not answers[0].error and (text := await _too_slow(mapping, answers[1].timeout, aws)):
+                yield f"mappings.{mapping.name}.EventSourceArn: {text}"
 
 
-async def _ask(opening: AbstractAsyncContextManager[Source | Target | Destination]) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What an asked one said."""
+
+    error: str = ""
     """Why it cannot be used, one line; "" when it can."""
+    timeout: float | None = None
+    """Of a function, where it is known."""
+
+
+async def _ask(opening: AbstractAsyncContextManager[Source | Target | Destination]) -> _Asked:
     found: list[str] = []
+    timeout: float | None = None
     try:
         with anyio.fail_after(_PATIENCE):
             async with opening as asked:
-                await asked.check()
+                timeout = await asked.check()
     except* PollerError as group:
         found.append(told(group))
     except* TimeoutError:
         found.append(f"no answer within {_PATIENCE:g} s")
-    return "; ".join(found)
+    return _Asked(error="; ".join(found), timeout=timeout)
+
+
+async def _too_slow(mapping: MappingSettings, timeout: float | None, aws: Aws) -> str:
+    """What AWS says when a queue hands out a message again before its function has to have ended, and the remedies."""
+    if not isinstance(mapping.source, SqsQueue) or mapping.policy.extend_visibility or timeout is None:
+        return ""
+    try:
+        with anyio.fail_after(_PATIENCE):
+            async with replace(mapping.source, hold=0).open(aws, time.time) as source:
+                visibility = (await source.topology()).lease
+    except (PollerError, TimeoutError) as error:
+        return str(error) or f"no answer within {_PATIENCE:g} s"
+    if timeout <= visibility:
+        return ""
+    return (
+        f"Queue visibility timeout: {visibility:g} seconds is less than Function timeout: {timeout:g} seconds;"
+        f" set the queue's to {6 * timeout + mapping.policy.window:g}, or the mapping's extend_visibility to true"
+    )
 
 
 def _ignore(fact: Fact) -> None:

@@ -14,6 +14,7 @@ from poller.model.facts import (
     DestinationFailed,
     Fact,
     FunctionPrinted,
+    LeaseEnded,
     MappingMoved,
     MappingProblem,
     MappingRemoved,
@@ -92,7 +93,7 @@ class LogFacts:
                 self._invoked(fact)
             case MessagesDeleted():
                 self._deleted(fact)
-            case MessagesReleased() | CheckpointWritten():
+            case MessagesReleased() | LeaseEnded() | CheckpointWritten():
                 self._moved_on(fact)
             case RecordsDropped() | RecordsDiverted() | DestinationFailed() | RecordsFiltered():
                 self._given_up(fact)
@@ -147,10 +148,14 @@ class LogFacts:
             self._solved("messages are deleted again", where)
             self._say(logging.DEBUG, "messages deleted", where, **said)
 
-    def _moved_on(self, fact: MessagesReleased | CheckpointWritten) -> None:
+    def _moved_on(self, fact: MessagesReleased | LeaseEnded | CheckpointWritten) -> None:
         match fact:
             case MessagesReleased():
                 self._released(fact)
+            case LeaseEnded():
+                message = "messages were not settled while they were hidden and may be delivered again"
+                where = _Where(fact.mapping, "", "lease")
+                self._problem(logging.WARNING, message, where, reason=fact.reason, messages=fact.messages)
             case CheckpointWritten():
                 self._checkpoint(fact)
 
@@ -174,7 +179,9 @@ class LogFacts:
             message = "unsent messages could not be given back, they return when their visibility ends"
             self._problem(logging.WARNING, message, where, reason=fact.reason, failed=fact.failed)
         else:
-            self._say(logging.INFO, "unsent messages given back", where, released=fact.released)
+            self._say(
+                logging.INFO, "unsent messages given back", where, released=fact.released, reason=fact.reason or None
+            )
 
     def _checkpoint(self, fact: CheckpointWritten) -> None:
         where = _Where(fact.mapping, fact.shard, "checkpoint")
@@ -251,7 +258,7 @@ class _Where(NamedTuple):
     mapping: str
     shard: str
     """"" for the mapping as a whole."""
-    doing: Literal["read", "invoke", "checkpoint", "delete", "release", "mapping", ""] = ""
+    doing: Literal["read", "invoke", "checkpoint", "delete", "release", "lease", "mapping", ""] = ""
 
 
 @dataclass(slots=True, kw_only=True)

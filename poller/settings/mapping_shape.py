@@ -130,7 +130,6 @@ class MappingShape(AwsShape):
         "document_db_event_source_config": _DOCUMENTDB,
         "LoggingConfig": _KAFKA,
         "logging_config": _KAFKA,
-        "extend_visibility": "is not supported yet, leave it out",
     }
 
     event_source_arn: str = Field(default="", alias="EventSourceArn", min_length=1)
@@ -189,6 +188,8 @@ class MappingShape(AwsShape):
     """Ours: the role to assume for reading the source."""
     poll_interval: PollInterval | None = None
     """Ours: seconds between reads of an idle shard; a queue is long-polled, waiting this long (at most 20)."""
+    extend_visibility: bool = False
+    """Ours: keep a queue's messages hidden as long as the function has them, up to 12 hours. Queues only."""
 
 
 def echoed(shape: AwsShape) -> dict[str, Any]:

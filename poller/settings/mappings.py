@@ -9,15 +9,16 @@ import json
 import math
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from poller.destinations import DestinationSettings
 from poller.destinations.s3 import S3Destination
 from poller.destinations.sns import SnsDestination
 from poller.destinations.sqs import SqsDestination
+from poller.mapping import lease
 from poller.mapping.filtering import Filters
-from poller.model.policy import Latest, Policy
+from poller.model.policy import Latest, Policy, Scaling
 from poller.model.record import At, TrimHorizon
 from poller.settings import values
 from poller.settings.arns import EventSource, FunctionId, event_source, lambda_function
@@ -33,10 +34,18 @@ from poller.sources.kinesis import KinesisStream
 from poller.sources.sqs import SqsQueue
 from poller.targets import TargetSettings
 from poller.targets.aws_lambda import LambdaFunction
+from poller.targets.local import LocalFunction
 
 NAMESPACE = uuid.UUID("6f0d8c52-3a77-5d0e-9b6c-0c1f5a2e7d41")
 """Of the mappings' UUIDs. It never changes: AWS's tools know a mapping by its UUID."""
 LONGEST_NAME = 128
+LONGEST_LAMBDA = 900.0
+"""Seconds: AWS's longest timeout of a function, and how long an answer is waited for where the file says nothing."""
+_EACH_POLLER = 10
+"""Invocations at the same time of one provisioned poller."""
+_LEAST_POLLERS, _MOST_POLLERS = 2, 200
+"""Of ProvisionedPollerConfig, where it leaves one out. Source: semantics 1.1."""
+_PROVISIONED_PER_MINUTE = 1000
 _STREAM_ECHO: Mapping[str, Any] = {
     "ParallelizationFactor": 1,
     "MaximumRecordAgeInSeconds": -1,
@@ -125,7 +134,7 @@ def _settings(name: str, shape: MappingShape, source: EventSource, around: Aroun
         name=name,
         uuid=str(uuid.uuid5(NAMESPACE, name)),
         enabled=shape.enabled,
-        source=_source(shape, source, poll_interval),
+        source=_source(shape, source, poll_interval, target),
         target=target,
         destination=_destination(shape),
         policy=Policy(
@@ -138,6 +147,9 @@ def _settings(name: str, shape: MappingShape, source: EventSource, around: Aroun
             bisect=shape.bisect_batch_on_function_error,
             partial=bool(shape.function_response_types),
             lanes=shape.parallelization_factor,
+            scaling=_scaling(shape, target),
+            function_timeout=_timeout(target),
+            extend_visibility=shape.extend_visibility,
             tumbling=float(shape.tumbling_window_in_seconds),
             filters=_filters(shape, source),
         ),
@@ -151,7 +163,26 @@ def _filters(shape: MappingShape, source: EventSource) -> Filters | None:
     return Filters(source.kind, patterns) if patterns else None
 
 
-def _source(shape: MappingShape, source: EventSource, poll_interval: float) -> SourceSettings:
+def _scaling(shape: MappingShape, target: TargetSettings) -> Scaling:
+    """How many batches of a queue may be in flight: as many as AWS allows, and as a command has processes for."""
+    pollers = shape.provisioned_poller_config
+    most = (shape.scaling_config.maximum_concurrency if shape.scaling_config else None) or Scaling().most
+    scaling = Scaling(most=most)
+    if pollers is not None:
+        least = _EACH_POLLER * (pollers.minimum_pollers or _LEAST_POLLERS)
+        most = max(least, _EACH_POLLER * (pollers.maximum_pollers or _MOST_POLLERS))
+        scaling = Scaling(least=least, start=least, most=most, per_minute=_PROVISIONED_PER_MINUTE)
+    most = min(scaling.most, target.concurrency) if isinstance(target, LocalFunction) else scaling.most
+    return replace(scaling, least=min(scaling.least, most), start=min(scaling.start, most), most=most)
+
+
+def _timeout(target: TargetSettings) -> float | None:
+    """The function's timeout; None for a Lambda function of which only the longest time to wait is known."""
+    known = not isinstance(target, LambdaFunction) or target.timeout < LONGEST_LAMBDA
+    return target.timeout if known else None
+
+
+def _source(shape: MappingShape, source: EventSource, poll_interval: float, target: TargetSettings) -> SourceSettings:
     match source.kind:
         case "kinesis":
             return KinesisStream(arn=source.arn, role_arn=shape.role_arn)
@@ -162,6 +193,9 @@ def _source(shape: MappingShape, source: EventSource, poll_interval: float) -> S
                 arn=source.arn,
                 role_arn=shape.role_arn,
                 wait=min(20, max(1, math.ceil(poll_interval))),
+                hold=0
+                if shape.extend_visibility
+                else lease.needed(window=float(shape.maximum_batching_window_in_seconds), timeout=_timeout(target)),
                 windowed=shape.maximum_batching_window_in_seconds > 0,
             )
 

@@ -9,8 +9,6 @@ from poller.settings.tree import shown
 
 NOT_YET: Mapping[str, object] = {
     "KMSKeyArn": None,
-    "ScalingConfig.MaximumConcurrency": None,
-    "ProvisionedPollerConfig": None,
 }
 """Fields of a mapping whose behaviour is not built, and the value of each that asks for nothing."""
 

@@ -29,6 +29,7 @@ APPLIES: Mapping[str, frozenset[Kind]] = {
     "DestinationConfig": _STREAMS,
     "ScalingConfig": _QUEUES,
     "ProvisionedPollerConfig": _QUEUES,
+    "extend_visibility": _QUEUES,
 }
 """Fields that not every source has."""
 

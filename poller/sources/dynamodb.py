@@ -11,7 +11,7 @@ from poller.aws.calls import HotCalls
 from poller.aws.errors import translated
 from poller.aws.session import Aws
 from poller.model.errors import Denied, NotFound, ShardGone, Transient, Trimmed
-from poller.model.ports import Admit, Clock, Source
+from poller.model.ports import Admit, Clock, Source, Unsettled
 from poller.model.record import After, At, Cursor, Page, Partition, Position, Record, Topology, TrimHorizon
 from poller.sources.arn import parse_arn
 from poller.sources.dynamodb_event import DynamoDBFrame, cut_dynamodb, dynamodb_frame
@@ -90,11 +90,14 @@ class _OpenStream:
             now=self.clock(),
         )
 
-    async def delete(self, records: Sequence[Record]) -> Sequence[Record]:  # noqa: ARG002  -- a stream's settle is nothing
+    async def delete(self, records: Sequence[Record]) -> Sequence[Unsettled]:  # noqa: ARG002  -- a stream's settle is nothing
         return ()
 
     async def release(self, records: Sequence[Record]) -> None:
         pass
+
+    async def extend(self, records: Sequence[Record], seconds: int) -> Sequence[Unsettled]:  # noqa: ARG002
+        return ()
 
     async def check(self) -> None:
         stream = await self._describe(Limit=1)

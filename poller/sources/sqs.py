@@ -13,8 +13,8 @@ import msgspec
 from poller.aws.calls import HotCalls
 from poller.aws.errors import translated
 from poller.aws.session import Aws
-from poller.model.errors import PollerError, Transient
-from poller.model.ports import Admit, Clock, Source
+from poller.model.errors import Denied, PollerError, Transient
+from poller.model.ports import Admit, Clock, Source, Unsettled
 from poller.model.record import Cursor, Page, Partition, Record, Topology, TrimHorizon
 from poller.sources.arn import parse_arn
 from poller.sources.sqs_event import SqsFrame, cut_sqs, sqs_frame
@@ -43,6 +43,8 @@ class SqsQueue:
     """Role to assume for reading."""
     wait: int = 1
     """Whole seconds a long poll waits, 1 to 20."""
+    hold: int = 0
+    """Seconds that a message is received for where the queue's own visibility timeout is shorter; 0: the queue's own."""
     windowed: bool = False
     """The mapping has a batching window: Lambda then writes `md5OfMessageAttributes` as null instead of leaving it out."""
 
@@ -98,6 +100,8 @@ class _OpenQueue:
     ordered: bool
     redelivers: bool = True
     url: str = ""
+    visibility: float = 0.0
+    """The queue's own, as last seen."""
 
     async def topology(self) -> Topology:
         with translated("sqs", "GetQueueAttributes"):
@@ -105,10 +109,11 @@ class _OpenQueue:
                 QueueUrl=await self._url(), AttributeNames=["MessageRetentionPeriod", "VisibilityTimeout"]
             )
         attributes = listed(answer, "Attributes", "GetQueueAttributes")
+        self.visibility = float(listed(attributes, "VisibilityTimeout", "GetQueueAttributes"))
         return Topology(
             partitions=(Partition(id="queue"),),
             retention=float(listed(attributes, "MessageRetentionPeriod", "GetQueueAttributes")),
-            lease=float(listed(attributes, "VisibilityTimeout", "GetQueueAttributes")),
+            lease=max(self.visibility, self.settings.hold),
         )
 
     async def latest(self, partition: str) -> Cursor:  # noqa: ARG002  -- a queue has no places
@@ -116,17 +121,20 @@ class _OpenQueue:
 
     async def read(self, partition: str, cursor: Cursor, limit: int, admit: Admit) -> Page:  # noqa: ARG002
         count = min(limit, _TEN)
-        body = await self.calls.receive_message(await self._url(), count=count, wait=self.settings.wait, admit=admit)
+        hold = self.settings.hold if self.settings.hold > self.visibility else None
+        body = await self.calls.receive_message(
+            await self._url(), count=count, wait=self.settings.wait, admit=admit, visibility=hold
+        )
         return cut_sqs(body, frame=self.frame, cursor=cursor, limit=count, now=self.clock())
 
-    async def delete(self, records: Sequence[Record]) -> Sequence[Record]:
+    async def delete(self, records: Sequence[Record]) -> Sequence[Unsettled]:
         url = await self._url()
 
         async def call(entries: Entries) -> bytes:
             return await self.calls.delete_message_batch(url, entries)
 
         faults = await _settle(records, call)
-        return tuple([records[index] for index in sorted(faults)])
+        return _unsettled(records, faults)
 
     async def release(self, records: Sequence[Record]) -> None:
         url = await self._url()
@@ -142,8 +150,17 @@ class _OpenQueue:
                 f" when their visibility ends: {held[0].Code} {held[0].Message}".rstrip()
             )
 
+    async def extend(self, records: Sequence[Record], seconds: int) -> Sequence[Unsettled]:
+        url = await self._url()
+
+        async def call(entries: Entries) -> bytes:
+            return await self.calls.change_message_visibility_batch(url, entries, timeout=seconds)
+
+        return _unsettled(records, await _settle(records, call))
+
     async def check(self) -> None:
-        await self.topology()
+        if trouble := (await self.topology()).trouble:
+            raise Denied(f"{self.settings.arn}: {trouble}")
 
     async def _url(self) -> str:
         if not self.url:
@@ -157,10 +174,10 @@ class _OpenQueue:
 async def _settle(records: Sequence[Record], call: Callable[[Entries], Awaitable[bytes]]) -> dict[int, _Fault]:
     """Settle in tens, a few at once; every ten is tried, whatever becomes of the others.
 
-    Entries are named by their place in `records`: a queue may hand out a message id twice.
+    A call that fails is a fault of each of its entries, unless all calls fail. Entries are named by their place in `records`: a queue may hand out a message id twice.
 
     Raises:
-        PollerError: a call failed; the others were made.
+        PollerError: nothing was settled.
     """
     faults: dict[int, _Fault] = {}
     errors: list[PollerError] = []
@@ -175,13 +192,24 @@ async def _settle(records: Sequence[Record], call: Callable[[Entries], Awaitable
                 )
             except PollerError as error:
                 errors.append(error)
+                fault = _Fault(Id="", Message=str(error))
+                faults.update({first + place: fault for place in range(len(ten))})
 
     async with anyio.create_task_group() as tasks:
         for first in range(0, len(records), _TEN):
             tasks.start_soon(settle_ten, first)
-    if errors:
+    if errors and len(errors) * _TEN >= len(records):
         raise errors[0]
     return faults
+
+
+def _unsettled(records: Sequence[Record], faults: dict[int, _Fault]) -> tuple[Unsettled, ...]:
+    return tuple(
+        [
+            Unsettled(records[index], f"{faults[index].Code} {faults[index].Message}".strip() or "no reason given")
+            for index in sorted(faults)
+        ]
+    )
 
 
 async def _settle_ten(receipts: dict[int, str], call: Callable[[Entries], Awaitable[bytes]]) -> dict[int, _Fault]:

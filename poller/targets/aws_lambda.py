@@ -170,12 +170,18 @@ class _Lambda:
             return self._unavailable(str(error), lasting=True)
         return classify(answer, time.time())
 
-    async def check(self) -> None:
-        """Ask Lambda whether we may invoke: a dry run."""
+    async def check(self) -> float | None:
+        """Ask Lambda whether we may invoke: a dry run. Answers the function's timeout, None if we may not ask for it."""
         settings = self._settings
         client = await self._aws.client("lambda", region=settings.region, role_arn=settings.role_arn)
         with translated("lambda", "Invoke"):
             await client.invoke(FunctionName=settings.function, InvocationType="DryRun")
+        try:
+            with translated("lambda", "GetFunctionConfiguration"):
+                answer = await client.get_function_configuration(FunctionName=settings.function)
+        except (Transient, Denied):
+            return None
+        return float(answer["Timeout"]) if "Timeout" in answer else None
 
     def _unavailable(self, what: str, *, lasting: bool = False) -> Unavailable:
         return Unavailable(reason=one_line(f'function "{self._settings.function}": {what}'), lasting=lasting)

@@ -152,8 +152,12 @@ class _Http:
                 return self._unavailable(_what_failed(error))
         return Failed(reason=f"Task timed out after {settings.timeout:.2f} seconds", timeout=True)
 
-    async def check(self) -> None:
-        """Connect to the endpoint's host and port, with TLS where the URL says so, and send nothing."""
+    async def check(self) -> float:
+        """Connect to the endpoint's host and port, with TLS where the URL says so, and send nothing.
+
+        Returns:
+            The timeout.
+        """
         settings = self._settings
         where = "its url"
         try:
@@ -167,6 +171,7 @@ class _Http:
             raise Denied(one_line(f'function "{settings.name}": {where} cannot be reached: {why}')) from error
         writer.close()
         await writer.wait_closed()
+        return settings.timeout
 
     async def _post(self, event: bytes, request_id: str) -> Outcome:
         async with self._session.post(

@@ -92,9 +92,10 @@ class _Local:
                     return outcome
                 # It had died since its last invocation and never saw the event: nothing was tried yet.
 
-    async def check(self) -> None:
-        """Look for the directory and the command."""
+    async def check(self) -> float:
+        """Look for the directory and the command. Answers the timeout."""
         self._command.find()
+        return self._settings.timeout
 
     def stop(self) -> None:
         """Start no more environments and end those there are; the task group waits for them."""

@@ -42,7 +42,9 @@ class ScriptedCalls:
     ) -> bytes:
         raise NotImplementedError
 
-    async def receive_message(self, queue_url: str, *, count: int, wait: int, admit: Admit) -> bytes:
+    async def receive_message(
+        self, queue_url: str, *, count: int, wait: int, admit: Admit, visibility: int | None = None
+    ) -> bytes:
         raise NotImplementedError
 
     async def delete_message_batch(self, queue_url: str, entries: Sequence[tuple[str, str]]) -> bytes:

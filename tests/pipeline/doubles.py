@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import heapq
 import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import anyio
+import msgspec
 import trio
 from trio.testing import MockClock
 
@@ -22,7 +24,7 @@ from poller.model.errors import PollerError, ShardGone, Trimmed
 from poller.model.facts import Fact
 from poller.model.outcome import Outcome, Replied
 from poller.model.policy import Policy
-from poller.model.ports import Admit, Source, Store
+from poller.model.ports import Admit, Source, Store, Unsettled
 from poller.model.record import After, At, Cursor, Page, Partition, Position, Record, Topology, TrimHorizon
 from poller.stores.memory import MemoryStore
 
@@ -143,38 +145,75 @@ class FakeStream:
                     raise Trimmed(f"{sequence} is older than the oldest record")
                 return sum(1 for each in ids if each <= int(sequence))
 
-    async def delete(self, records: Sequence[Record]) -> Sequence[Record]:
+    async def delete(self, records: Sequence[Record]) -> Sequence[Unsettled]:
         return ()
 
     async def release(self, records: Sequence[Record]) -> None:
         pass
 
+    async def extend(self, records: Sequence[Record], seconds: int) -> Sequence[Unsettled]:
+        raise AssertionError("a stream has no leases")
+
     async def check(self) -> None:
         pass
 
 
+@dataclass(kw_only=True)
+class Message:
+    """A message of a queue, wherever it is."""
+
+    number: int
+    record: Record
+    """As it was sent; each receive makes one with a new receipt."""
+    receives: int = 0
+    hidden_until: float = -math.inf
+    """On anyio's clock."""
+
+
 class FakeQueue:
-    """A queue with a visibility timeout, standard or FIFO (message group = record key)."""
+    """A queue with a visibility timeout, standard or FIFO (message group = record key), and a dead-letter queue.
+
+    A receipt is good until the message is received again or, on a FIFO queue, until its visibility ends.
+    """
 
     redelivers = True
 
-    def __init__(self, *, visibility: float = 30.0, wait: float = 1.0, fifo: bool = False) -> None:
+    def __init__(
+        self, *, visibility: float = 30.0, wait: float = 1.0, fifo: bool = False, max_receives: float = math.inf
+    ) -> None:
         self.ordered = fifo
         self.visibility = visibility
         self.wait = wait
-        self.visible: list[Record] = []
-        self.hidden: dict[str, tuple[Record, float]] = {}
+        self.max_receives = max_receives
+        self.messages: dict[str, Message] = {}
         self.deleted: list[str] = []
         self.released: list[str] = []
+        self.extended: list[tuple[str, int]] = []
+        self.dead: list[str] = []
         self.receives = 0
         self.receiving = 0
+        self.most_receiving = 0
         self.refuse_delete: set[str] = set()
+        self.failures: list[PollerError] = []
         self._next = 0
+        self._news = anyio.Event()
+        self._groups: dict[str, dict[int, Message]] = {}
+        self._ready: dict[str, None] = {}  # groups with messages, none of them hidden, in the order they became so
+        self._timers: list[tuple[float, int, Message]] = []
+
+    @property
+    def hidden(self) -> list[str]:
+        """The ids of the messages that are received and not visible again."""
+        return [i for i, each in self.messages.items() if each.hidden_until > anyio.current_time()]
 
     def put(self, count: int = 1, **more: Any) -> None:
         for _ in range(count):
             self._next += 1
-            self.visible.append(record(self._next, arrived=now(), **more))
+            message = Message(number=self._next, record=record(self._next, arrived=now(), **more))
+            self.messages[message.record.id] = message
+            self._groups.setdefault(self._group(message), {})[message.number] = message
+            self._settle(message)
+        self._news.set()
 
     async def topology(self) -> Topology:
         return Topology((Partition("queue"),), 4 * 24 * HOUR, lease=self.visibility)
@@ -183,41 +222,113 @@ class FakeQueue:
         raise AssertionError("a queue has no latest")
 
     async def read(self, partition: str, cursor: Cursor, limit: int, admit: Admit) -> Page:
+        assert 1 <= limit <= 10
         self.receives += 1
         self.receiving += 1
-        with anyio.move_on_after(self.wait):
-            while not self._available():
-                await anyio.sleep(0.05)
-        self.receiving -= 1
-        taken = self._available()[: min(limit, 10)]
-        for each in taken:
-            self.visible.remove(each)
-            self.hidden[each.id] = (each, anyio.current_time() + self.visibility)
+        self.most_receiving = max(self.most_receiving, self.receiving)
+        try:
+            await anyio.sleep(0.01)
+            if self.failures:
+                raise self.failures.pop(0)
+            taken: list[Record] = []
+            with anyio.move_on_after(self.wait):
+                while not (taken := self._hand_out(limit)):
+                    self._news = anyio.Event() if self._news.is_set() else self._news
+                    soonest = self._timers[0][0] if self._timers else math.inf
+                    with anyio.move_on_after(soonest - anyio.current_time()):
+                        await self._news.wait()
+        finally:
+            self.receiving -= 1
         await admit(sum(len(each.body) for each in taken))
-        return Page(tuple(taken), cursor)
+        return Page(tuple(taken), cursor, full=len(taken) == limit)
 
-    def _available(self) -> list[Record]:
-        due = [each for each, until in self.hidden.values() if until <= anyio.current_time()]
-        for each in due:
-            del self.hidden[each.id]
-        self.visible = sorted([*due, *self.visible], key=lambda each: int(each.id))
-        locked = {each.key for each, _ in self.hidden.values()} if self.ordered else set()
-        return [each for each in self.visible if not (self.ordered and each.key in locked)]
+    def _group(self, message: Message) -> str:
+        """What is locked while one of its messages is hidden."""
+        return message.record.key if self.ordered else message.record.id
 
-    async def delete(self, records: Sequence[Record]) -> Sequence[Record]:
+    def _settle(self, message: Message) -> None:
+        """A message is there, visible again, or gone: its group may be ready."""
+        name = self._group(message)
+        group = self._groups.get(name)
+        if not group:
+            self._groups.pop(name, None)
+            self._ready.pop(name, None)
+        elif all(each.hidden_until <= anyio.current_time() for each in group.values()):
+            self._ready.setdefault(name)
+
+    def _hand_out(self, limit: int) -> list[Record]:
+        moment, taken = anyio.current_time(), list[Record]()
+        while self._timers and self._timers[0][0] <= moment:
+            self._settle(heapq.heappop(self._timers)[2])
+        while self._ready and len(taken) < limit:
+            name = next(iter(self._ready))
+            for message in list(self._groups[name].values())[: limit - len(taken)]:
+                if message.receives >= self.max_receives:
+                    self.dead.append(message.record.id)
+                    self._remove(message)
+                else:
+                    taken.append(self._receive(message))
+            if name in self._groups and any(each.hidden_until > moment for each in self._groups[name].values()):
+                del self._ready[name]
+        return taken
+
+    def _receive(self, message: Message) -> Record:
+        message.receives += 1
+        message.record = msgspec.structs.replace(message.record, receipt=f"{message.record.id}/{message.receives}")
+        self._hide(message, self.visibility)
+        return message.record
+
+    def _hide(self, message: Message, seconds: float) -> None:
+        message.hidden_until = anyio.current_time() + seconds
+        heapq.heappush(self._timers, (message.hidden_until, message.number, message))
+
+    def _remove(self, message: Message) -> None:
+        del self.messages[message.record.id]
+        del self._groups[self._group(message)][message.number]
+        message.hidden_until = -math.inf
+        self._settle(message)
+
+    def _fault(self, each: Record) -> str:
+        """Why a receipt is good for nothing; "" when it is good."""
+        message = self.messages.get(each.id)
+        if message is None or message.record.receipt != each.receipt:
+            return "ReceiptHandleIsInvalid"
+        ended = message.hidden_until <= anyio.current_time()
+        return "InvalidParameterValue The receipt handle has expired" if self.ordered and ended else ""
+
+    async def delete(self, records: Sequence[Record]) -> Sequence[Unsettled]:
         await anyio.sleep(0.01)
-        failed = [each for each in records if each.id in self.refuse_delete]
+        failed = []
         for each in records:
-            if each not in failed:
-                self.hidden.pop(each.id, None)
+            fault = "InternalError" if each.id in self.refuse_delete else self._fault(each)
+            if fault and (each.id in self.messages or each.id in self.dead):
+                failed.append(Unsettled(each, fault))
+            elif each.id in self.messages:
+                self._remove(self.messages[each.id])
                 self.deleted.append(each.id)
+        self._news.set()
         return failed
 
     async def release(self, records: Sequence[Record]) -> None:
+        await anyio.sleep(0.01)
         for each in records:
-            self.released.append(each.id)
-            self.hidden.pop(each.id, None)
-            self.visible.append(each)
+            if not self._fault(each):
+                self.released.append(each.id)
+                self.messages[each.id].hidden_until = anyio.current_time()
+                self._settle(self.messages[each.id])
+        self._news.set()
+
+    async def extend(self, records: Sequence[Record], seconds: int) -> Sequence[Unsettled]:
+        await anyio.sleep(0.01)
+        failed = []
+        for each in records:
+            message = self.messages.get(each.id)
+            if message is None or self._fault(each) or message.hidden_until <= anyio.current_time():
+                failed.append(Unsettled(each, "MessageNotInflight"))
+            else:
+                self._hide(message, seconds)
+                self.extended.append((each.id, seconds))
+        return failed
 
     async def check(self) -> None:
         pass

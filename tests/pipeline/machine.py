@@ -14,7 +14,7 @@ from poller.mapping.tools import Tools
 from poller.model.account import Account
 from poller.model.errors import Denied, IteratorExpired, PollerError, ShardGone, Throttled, Transient, Trimmed
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
-from poller.model.ports import Admit, Row, Store
+from poller.model.ports import Admit, Row, Store, Unsettled
 from poller.model.record import After, At, Cursor, Page, Partition, Record, Topology, TrimHorizon
 from tests.pipeline.algorithm import Flaw, Meaning, meaning
 from tests.pipeline.doubles import now
@@ -174,8 +174,11 @@ class StoryStream:
         elif int(cursor.position.sequence) < trimmed:
             raise Trimmed(f"{cursor.position.sequence} is older than the oldest record")
 
-    async def delete(self, records: Sequence[Record]) -> Sequence[Record]:
+    async def delete(self, records: Sequence[Record]) -> Sequence[Unsettled]:
         raise AssertionError("a stream is never asked to delete")
+
+    async def extend(self, records: Sequence[Record], seconds: int) -> Sequence[Unsettled]:
+        raise AssertionError("a stream is never asked to extend")
 
     async def release(self, records: Sequence[Record]) -> None:
         raise AssertionError("a stream is never asked to release")

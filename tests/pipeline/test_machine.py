@@ -19,7 +19,7 @@ from poller.mapping.row import decode_shard, encode
 from poller.mapping.run import run_mapping
 from poller.mapping.tools import Tools
 from poller.model.outcome import Failed, Outcome, Refused, Replied
-from poller.model.ports import Admit, Row, Source, Store, Target
+from poller.model.ports import Admit, Row, Source, Store, Target, Unsettled
 from poller.model.record import Cursor, Page, Record, Topology, TrimHorizon
 from tests.pipeline.play import Run, play
 from tests.pipeline.stories import Story, stories
@@ -66,8 +66,11 @@ class Around:
     async def read(self, partition: str, cursor: Cursor, limit: int, admit: Admit) -> Page:
         return await self.source.read(partition, cursor, limit, admit)
 
-    async def delete(self, records: Sequence[Record]) -> Sequence[Record]:
+    async def delete(self, records: Sequence[Record]) -> Sequence[Unsettled]:
         return await self.source.delete(records)
+
+    async def extend(self, records: Sequence[Record], seconds: int) -> Sequence[Unsettled]:
+        return await self.source.extend(records, seconds)
 
     async def release(self, records: Sequence[Record]) -> None:
         await self.source.release(records)

@@ -7,6 +7,7 @@ import pytest
 
 from poller.model.facts import BatchInvoked, MessagesDeleted, MessagesReleased, ShardStands
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
+from poller.model.policy import Scaling
 from tests.pipeline.doubles import Call, FakeFunction, FakeQueue, now, until, virtual, world
 
 
@@ -83,7 +84,7 @@ async def test_an_idle_queue_costs_one_long_poll_at_a_time():
 async def test_batches_of_a_standard_queue_are_in_flight_together_up_to_the_concurrency():
     queue, function = FakeQueue(visibility=600), FakeFunction(seconds=10)
     queue.put(200)
-    async with world(queue, function, batch_size=10, concurrency=5):
+    async with world(queue, function, batch_size=10, scaling=Scaling(most=5)):
         await until(lambda: len(queue.deleted) == 200)
     assert function.most_running == 5
 
@@ -92,7 +93,7 @@ async def test_batches_of_a_standard_queue_are_in_flight_together_up_to_the_conc
 async def test_nothing_is_received_that_could_not_be_sent_at_once():
     queue, function = FakeQueue(visibility=600), FakeFunction(seconds=100)
     queue.put(200)
-    async with world(queue, function, batch_size=10, concurrency=2):
+    async with world(queue, function, batch_size=10, scaling=Scaling(start=2, most=2)):
         await anyio.sleep(50)
         assert len(queue.hidden) == 20
 

@@ -76,7 +76,7 @@ WRONG = [
     ("topics as Terraform spells them", KINESIS, ["topics: [orders]"], f"7: mappings.m.topics: {_KAFKA}"),
     ("queues", QUEUE, ["Queues: [orders]"], "6: mappings.m.Queues: is only for Amazon MQ sources, which are not supported"),
     ("DocumentDB", QUEUE, ["DocumentDBEventSourceConfig: {}"], "6: mappings.m.DocumentDBEventSourceConfig: is only for DocumentDB sources, which are not supported"),
-    ("extended visibility", QUEUE, ["extend_visibility: true"], "6: mappings.m.extend_visibility: is not supported yet, leave it out"),
+    ("extended visibility of a stream", KINESIS, ["extend_visibility: true"], f"7: mappings.m.extend_visibility: {_QUEUE_ONLY}"),
     ("role that is no role", QUEUE, ["role_arn: reader"], '6: mappings.m.role_arn: "reader" is not the ARN of a role, allowed: arn:aws:iam::ACCOUNT:role/NAME'),
     ("poll interval too short", QUEUE, ["poll_interval: 0.01"], "6: mappings.m.poll_interval: 0.01 is out of range, allowed: 0.05 to 3600"),
     ("misspelled key", QUEUE, ["BatchSzie: 1"], "6: mappings.m.BatchSzie: is not a known key, did you mean BatchSize?"),
@@ -89,8 +89,6 @@ WRONG = [
 # (id, source, further lines): as AWS takes it, but not built. The dotted field and what is said about it.
 NOT_YET = [
     ("KMSKeyArn", QUEUE, ["KMSKeyArn: arn:aws:kms:eu-west-1:123456789012:key/1"], "KMSKeyArn: is not supported yet, leave it out"),
-    ("ScalingConfig", QUEUE, ["ScalingConfig: {MaximumConcurrency: 2}"], "ScalingConfig.MaximumConcurrency: is not supported yet, leave it out"),
-    ("ProvisionedPollerConfig", QUEUE, ["ProvisionedPollerConfig: {MaximumPollers: 10000}"], "ProvisionedPollerConfig: is not supported yet, leave it out"),
 ]  # fmt: skip
 
 # (id, EventSourceArn, what is said about it)
@@ -200,7 +198,6 @@ def test_a_tumbling_window_has_one_lane_and_no_filters(tmp_path: Path):
 def test_provisioned_pollers_exclude_maximum_concurrency(tmp_path: Path):
     lines = ["ScalingConfig: {MaximumConcurrency: 5}", "ProvisionedPollerConfig: {MinimumPollers: 2}"]
     assert mistakes(tmp_path, mapping(QUEUE, *lines)) == [
-        "poller.yaml:6: mappings.m.ScalingConfig.MaximumConcurrency: is not supported yet, leave it out",
         "poller.yaml:7: mappings.m.ProvisionedPollerConfig: is not allowed together with ScalingConfig.MaximumConcurrency",
     ]
 
