@@ -45,9 +45,12 @@ async def a_target(
                 yield target
         case "lambda":
             settings = AwsSettings(region="eu-west-1", endpoint_url=lambda_url)
-            async with open_aws(settings) as aws, _uploaded(aws, timeout, slow_start) as name:
-                async with LambdaFunction(name="f", function=name, timeout=timeout + 20).open(aws, _ignore) as target:
-                    yield target
+            async with (
+                open_aws(settings) as aws,
+                _uploaded(aws, timeout, slow_start) as name,
+                LambdaFunction(name="f", function=name, timeout=timeout + 20).open(aws, _ignore) as target,
+            ):
+                yield target
         case _:
             function = LocalFunction(
                 name="f",
@@ -120,7 +123,7 @@ async def _answer(event: dict[str, Any], request: web.Request) -> web.StreamResp
         case "count":
             return web.json_response(len(event["value"]))
         case "large":
-            return web.json_response("x" * event["size"])
+            return web.json_response(["x" * event["size"]])
         case "slow":
             await anyio.sleep(0.05)
     return web.json_response(event.get("value"))

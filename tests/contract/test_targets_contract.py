@@ -96,13 +96,13 @@ async def test_largest_event_arrives_whole(opening: Opening):
 
 async def test_largest_reply_comes_back_whole(opening: Opening):
     async with opening() as target:
-        assert await reply(target, "large", size=EVENT_LIMIT_BYTES - 2) == "x" * (EVENT_LIMIT_BYTES - 2)
+        assert await reply(target, "large", size=EVENT_LIMIT_BYTES - 4) == ["x" * (EVENT_LIMIT_BYTES - 4)]
 
 
 async def test_slow_start_is_waited_for(opening: Opening):
     async with opening(timeout=5.0, slow_start=1.0) as target:
         began = time.monotonic()
-        assert await reply(target, "echo", value="late") == "late"
+        assert await reply(target, "echo", value=["late"]) == ["late"]
         assert time.monotonic() - began > 0.9
 
 

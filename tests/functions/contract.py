@@ -16,7 +16,7 @@ def handler(event, context):
         "crash": lambda: os._exit(3),
         "garbage": lambda: {1, 2},  # a set, which JSON does not know
         "count": lambda: len(event["value"]),
-        "large": lambda: "x" * event["size"],
+        "large": lambda: ["x" * event["size"]],  # a list: not every double writes a bare text as JSON
         "slow": lambda: time.sleep(0.05) or event.get("value"),
     }[event["do"]]()
 

@@ -27,7 +27,7 @@ async function handler(event) {
     case "crash": return process.exit(3);
     case "garbage": return 10n; // a BigInt, which JSON does not know
     case "count": return event.value.length;
-    case "large": return "x".repeat(event.size);
+    case "large": return ["x".repeat(event.size)];
     case "slow": await sleep(50); return event.value;
     case "trace": return process.env._X_AMZN_TRACE_ID;
     case "eat": { const eaten = []; for (;;) { eaten.push(Buffer.alloc(8 << 20, 1)); await sleep(10); } }
