@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio.to_thread
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
 from poller.aws.errors import translated
+
+_AT_ONCE_BYTES = 1_048_576
 
 
 class Signer:
@@ -35,5 +38,9 @@ class Signer:
         with translated("sts", "open"):
             frozen = await self._credentials.get_frozen_credentials()
         request = AWSRequest(method="POST", url=url, data=body, headers={"Content-Type": content_type})
-        SigV4Auth(frozen, self._service, self._region).add_auth(request)
+        sign = SigV4Auth(frozen, self._service, self._region).add_auth
+        if len(body) > _AT_ONCE_BYTES:
+            await anyio.to_thread.run_sync(sign, request)  # the digest of 6 MiB takes longer than others should wait
+        else:
+            sign(request)
         return dict(request.headers.items())

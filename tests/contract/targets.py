@@ -118,7 +118,7 @@ async def _answer(event: dict[str, Any], request: web.Request) -> web.StreamResp
             request.transport.abort()
         case "garbage":
             assert request.transport is not None
-            request.transport.write(b"this is not HTTP\r\n\r\n")  # type: ignore[attr-defined]  # a server's transport writes
+            request.transport.write(b"this is not HTTP\r\n\r\n")
             request.transport.close()
         case "count":
             return web.json_response(len(event["value"]))
@@ -126,6 +126,8 @@ async def _answer(event: dict[str, Any], request: web.Request) -> web.StreamResp
             return web.json_response(["x" * event["size"]])
         case "slow":
             await anyio.sleep(0.05)
+        case _:
+            pass
     return web.json_response(event.get("value"))
 
 

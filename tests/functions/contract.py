@@ -8,19 +8,24 @@ time.sleep(float(os.environ.get("SLOW_START", "0")))
 
 
 def handler(event, context):
-    return {
-        "echo": lambda: event.get("value"),
-        "partial": lambda: {"batchItemFailures": [{"itemIdentifier": "2"}]},
-        "fail": fail,
-        "hang": lambda: time.sleep(600),
-        "crash": lambda: os._exit(3),
-        "garbage": lambda: {1, 2},  # a set, which JSON does not know
-        "count": lambda: len(event["value"]),
-        "large": lambda: ["x" * event["size"]],  # a list: not every double writes a bare text as JSON
-        "slow": lambda: time.sleep(0.05) or event.get("value"),
-    }[event["do"]]()
-
-
-def fail():
-    sys.stderr.write("about to fail\n")
-    raise ValueError("it is broken")
+    match event["do"]:
+        case "partial":
+            return {"batchItemFailures": [{"itemIdentifier": "2"}]}
+        case "fail":
+            sys.stderr.write("about to fail\n")
+            raise ValueError("it is broken")
+        case "hang":
+            time.sleep(600)
+        case "crash":
+            os._exit(3)
+        case "garbage":
+            return {1, 2}  # a set, which JSON does not know
+        case "count":
+            return len(event["value"])
+        case "large":
+            return ["x" * event["size"]]  # a list: not every double writes a bare text as JSON
+        case "slow":
+            time.sleep(0.05)
+        case _:
+            pass
+    return event.get("value")

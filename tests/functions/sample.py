@@ -116,7 +116,7 @@ def files(event, context):
 
 def eat(event, context):
     """Take memory, as much as the event says or without end, and hold it."""
-    eaten = []
+    eaten: list[bytes] = []
     while len(eaten) < event.get("mebibytes", 100_000):
         eaten.append(b"x" * 2**20)
         time.sleep(0.002)
