@@ -77,6 +77,39 @@ def status(url: str, *, as_json: bool) -> None:
 
 
 @main.command()
+@_config
+@click.argument("function")
+@click.argument("event", required=False, metavar="[EVENT.json]")
+def invoke(config: Path, function: str, event: str | None) -> None:
+    """Invoke one FUNCTION of CONFIG with an event (- reads standard input; default: {}).
+
+    The result goes to standard output; the function's log and the duration go to standard error. Exit 0: it returned,
+    1: it failed, 2: it could not be invoked.
+    """
+    from poller.service import logs
+    from poller.service.invoke import invoke as once
+    from poller.service.invoke import read_event
+    from poller.settings import load
+
+    logs.configure("error", "console", sys.stderr)
+
+    async def invoked() -> int:
+        settings = load(config, os.environ, now=time.time())
+        return await once(settings, function, await read_event(event))
+
+    sys.exit(_or_refuse(invoked))
+
+
+@main.command()
+@click.argument("source", type=click.Choice(["kinesis", "dynamodb", "sqs"]))
+def event(source: Literal["kinesis", "dynamodb", "sqs"]) -> None:
+    """Print a sample event, for `poller invoke CONFIG FUNCTION -`."""
+    from poller.service.events import sample
+
+    click.echo(sample(source))
+
+
+@main.command()
 def schema() -> None:
     """Print the JSON Schema of CONFIG."""
     from poller.settings import schema as build

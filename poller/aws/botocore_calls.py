@@ -56,6 +56,9 @@ class _Taking:
 _taking: ContextVar[_Taking | None] = ContextVar("poller_taking", default=None)
 """The call under way: botocore has no place for an argument of ours on the way to its HTTP session."""
 
+_trace: ContextVar[str] = ContextVar("poller_trace", default="")
+"""The trace of the invocation under way, for the same reason."""
+
 
 class AdmittingSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore carries no types
     """Waits, where a call asks for it, between an answer's head and its body."""
@@ -111,6 +114,21 @@ def _admitting(admit: Admit) -> Iterator[_Taking]:
         yield taking
     finally:
         _taking.reset(token)
+
+
+@contextmanager
+def _tracing(trace: str) -> Iterator[None]:
+    token = _trace.set(trace)
+    try:
+        yield
+    finally:
+        _trace.reset(token)
+
+
+def _add_trace(params: MutableMapping[str, Any], **_: Any) -> None:
+    """Send the trace of the call under way along. botocore leaves this header out of the signature."""
+    if trace := _trace.get():
+        params["headers"]["X-Amzn-Trace-Id"] = trace
 
 
 def _hand_over(
@@ -187,12 +205,14 @@ class BotocoreCalls:
         with translated("sqs", "ChangeMessageVisibilityBatch"):
             return _body(await client.change_message_visibility_batch(QueueUrl=queue_url, Entries=listed))
 
-    async def invoke(self, function: str, event: bytes, *, timeout: float) -> Answer:
+    async def invoke(self, function: str, event: bytes, *, timeout: float, trace: str = "") -> Answer:
         """Invoke: see `HotCalls`."""
         client = await self._client("lambda")
-        with anyio.fail_after(timeout), translated("lambda", "Invoke"):
+        with anyio.fail_after(timeout), _tracing(trace), translated("lambda", "Invoke"):
             try:
-                parsed = await client.invoke(FunctionName=function, InvocationType="RequestResponse", Payload=event)
+                parsed = await client.invoke(
+                    FunctionName=function, InvocationType="RequestResponse", LogType="Tail", Payload=event
+                )
             except ClientError as error:
                 parsed = error.response
                 if _BODY not in parsed:  # not an answer to this call: credentials that could not be had
@@ -210,6 +230,8 @@ class BotocoreCalls:
             client = await self._opened(service)
             take = _hand_over_any if service == "lambda" else _hand_over
             client.meta.events.register(f"before-parse.{_OPERATIONS[service]}", take, unique_id=f"poller-{service}")
+            if service == "lambda":
+                client.meta.events.register("before-call.lambda.Invoke", _add_trace, unique_id="poller-trace")
             self._clients[service] = client
         return client
 

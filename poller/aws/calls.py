@@ -66,8 +66,17 @@ class HotCalls(Protocol):
     ) -> bytes:
         """ChangeMessageVisibilityBatch of at most 10 (entry id, receipt handle) to `timeout` seconds."""
 
-    async def invoke(self, function: str, event: bytes, *, timeout: float) -> Answer:
-        """Invoke (RequestResponse) a name or ARN, qualifier included; an answer of any status is an `Answer`.
+    async def invoke(self, function: str, event: bytes, *, timeout: float, trace: str = "") -> Answer:
+        """Invoke (RequestResponse, with the log's tail) a name or ARN, qualifier included.
+
+        Args:
+            function: name, partial or full ARN.
+            event: sent as it is.
+            timeout: seconds to wait.
+            trace: X-Amzn-Trace-Id; "" sends none.
+
+        Returns:
+            An answer of any status.
 
         Raises:
             TimeoutError: nothing came within `timeout` seconds; the function may be running.

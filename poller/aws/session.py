@@ -17,6 +17,7 @@ from poller import __version__
 from poller.aws.botocore_calls import AdmittingSession, BotocoreCalls, Client, keepalive_socket
 from poller.aws.calls import HotCalls
 from poller.aws.errors import translated
+from poller.aws.signing import Signer
 from poller.model.errors import Denied
 
 Service: TypeAlias = Literal["kinesis", "dynamodb", "dynamodbstreams", "sqs", "sns", "s3", "lambda", "sts"]
@@ -55,6 +56,16 @@ class Aws:
         self._clients: dict[tuple[Service, str | None, str | None, bool], Client] = {}
         self._calls: dict[tuple[str | None, str | None], HotCalls] = {}
 
+    @property
+    def region(self) -> str | None:
+        """The region of what has no ARN; None when nobody says it.
+
+        Raises:
+            Denied: no such profile.
+        """
+        with translated("sts", "open"):
+            return self._region(self._base())
+
     async def client(self, service: Service, *, region: str | None = None, role_arn: str | None = None) -> Any:
         """An aiobotocore client for everything but the hot calls; it retries by itself. Shared: do not close it.
 
@@ -75,6 +86,19 @@ class Aws:
 
             self._calls[key] = BotocoreCalls(opened)
         return self._calls[key]
+
+    async def signer(self, service: str, *, region: str | None = None) -> Signer:
+        """Signs requests that are sent by others, to a service behind HTTP.
+
+        Raises:
+            Denied: no region, no credentials, no such profile.
+        """
+        region = region or self.region
+        if region is None:
+            raise Denied("no AWS region to sign for: set aws.region")
+        with translated("sts", "open"):
+            session = await self._session(None)
+            return Signer(await session.get_credentials(), service, region)
 
     async def _opened(self, service: Service, region: str | None, role_arn: str | None, *, hot: bool) -> Client:
         key = (service, region, role_arn, hot)

@@ -13,6 +13,7 @@ from poller.model.account import Account
 from poller.model.facts import Fact
 from poller.model.outcome import Outcome
 from poller.model.record import Cursor, Page, Record, Topology
+from poller.model.trace import Trace
 
 Clock: TypeAlias = Callable[[], float]
 """Wall time, unix seconds."""
@@ -70,8 +71,14 @@ class Source(Protocol):
 class Target(Protocol):
     """What is invoked."""
 
-    async def invoke(self, event: bytes, request_id: str) -> Outcome:
-        """Invoke once, never twice. Raises nothing: whatever happens is an outcome. Cancelling kills a local function."""
+    async def invoke(self, event: bytes, request_id: str, trace: Trace | None = None) -> Outcome:
+        """Invoke once, never twice. Raises nothing: whatever happens is an outcome. Cancelling kills a local function.
+
+        Args:
+            event: sent as it is.
+            request_id: the same for every try of an unchanged batch.
+            trace: what the event is part of; None: nobody said.
+        """
 
     async def check(self) -> float | None:
         """Find out, without invoking it, whether the function exists and may be invoked. Raises `Denied`.

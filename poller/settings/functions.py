@@ -11,7 +11,7 @@ from poller.settings.shapes import FUNCTION_KINDS, HttpShape, LambdaShape, Local
 from poller.settings.tree import Mistake, Report, Tree, is_broken, listed, plain, shown
 from poller.targets import TargetSettings
 from poller.targets.aws_lambda import LambdaFunction
-from poller.targets.http import HttpFunction
+from poller.targets.http import HttpFunction, SigV4, signed_for
 from poller.targets.local import LocalFunction
 
 LONGEST_NAME = 64
@@ -40,18 +40,17 @@ def _target(name: str, tree: Tree, found: list[Mistake]) -> TargetSettings | Non
     shape = checked(FUNCTION_KINDS[kinds[0]], tree, found.append).shape
     match shape:
         case HttpShape():
-            headers = tuple(shape.headers.items())
-            return HttpFunction(name=name, url=shape.url, timeout=shape.timeout, headers=headers)
+            return _http(name, shape, tree, found)
         case LocalShape():
-            folder = str(Path(tree.find(("directory",)).file).parent)
             return LocalFunction(
                 name=name,
                 command=tuple(shape.command),
-                directory=values.absolute(shape.directory, folder) if shape.directory else None,
+                directory=_path(shape.directory, tree, "directory"),
                 timeout=shape.timeout,
                 concurrency=shape.concurrency,
                 environment=tuple(shape.environment.items()),
                 memory_size=shape.memory_size,
+                idle_timeout=shape.idle_timeout,
             )
         case LambdaShape():
             return _lambda(name, shape, tree, found)
@@ -63,6 +62,33 @@ def _instead(tree: Tree) -> str:
     if isinstance(tree.value, dict):
         return "has none of them" if tree.value else "is empty"
     return "has no value" if tree.value is None else f"is {shown(plain(tree))}"
+
+
+def _path(given: str | None, tree: Tree, key: str) -> str | None:
+    """A path of the file, which starts at the file's folder."""
+    return values.absolute(given, str(Path(tree.find((key,)).file).parent)) if given else None
+
+
+def _http(name: str, shape: HttpShape, tree: Tree, found: list[Mistake]) -> HttpFunction:
+    signing: SigV4 | None = None
+    if shape.sigv4:
+        known = signed_for(shape.url)
+        signing = SigV4(service=shape.service or known.service, region=shape.region or known.region)
+        if any(header.lower() == "authorization" for header in shape.headers):
+            text = "holds Authorization, which sigv4 makes: leave one of them out"
+            found.append(Mistake(place=tree.find(("headers",)), text=text))
+    unsigned = [key for key in ("service", "region") if getattr(shape, key) and not shape.sigv4]
+    found += [Mistake(place=tree.find((key,)), text="says what to sign for, needed: sigv4: true") for key in unsigned]
+    if shape.ca and not shape.url.lower().startswith("https:"):
+        found.append(Mistake(place=tree.find(("ca",)), text="is only for a url of https"))
+    return HttpFunction(
+        name=name,
+        url=shape.url,
+        timeout=shape.timeout,
+        headers=tuple(shape.headers.items()),
+        ca=_path(shape.ca, tree, "ca"),
+        sigv4=signing,
+    )
 
 
 def _lambda(name: str, shape: LambdaShape, tree: Tree, found: list[Mistake]) -> LambdaFunction | None:

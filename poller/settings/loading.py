@@ -69,6 +69,7 @@ def _settings(tree: Tree, now: float, report: Report) -> Settings | None:
         shutdown_grace=file.shutdown_grace,
         memory_bytes=file.memory,
         mappings=tuple(right.values()),
+        functions={name: function for name, function in around.functions.items() if function is not None},
     )
 
 

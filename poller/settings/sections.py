@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from poller.aws.session import AwsSettings
@@ -49,3 +50,5 @@ class Settings:
     memory_bytes: int
     """Ceiling for records held, all mappings together."""
     mappings: tuple[MappingSettings, ...]
+    functions: Mapping[str, TargetSettings] = field(default_factory=dict, compare=False)
+    """All of the section, also what no mapping names. A change of one is a change of the mappings that name it."""

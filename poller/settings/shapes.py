@@ -12,9 +12,11 @@ from poller.settings.mapping_shape import MOST_FILTERS, MappingShape
 from poller.settings.shape import PollInterval, RoleArn, Shape, Url
 
 _FOR_URL = "is only for a function with url"
-_FOR_COMMAND = "is only for a function with command"
 _FOR_LAMBDA = "is only for a function with lambda"
-_SIGV4 = {"sigv4": "is not supported yet, leave it out"}
+_SIGNING = dict.fromkeys(("sigv4", "service", "region", "ca"), _FOR_URL)
+_PROCESS = dict.fromkeys(
+    ("directory", "concurrency", "environment", "memory_size", "idle_timeout"), "is only for a function with command"
+)
 Timeout = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -78,25 +80,27 @@ class LimitsShape(Shape):
 class HttpShape(Shape):
     """A function that takes the event as the body of a POST."""
 
-    hints: ClassVar[Mapping[str, str]] = _SIGV4 | {
-        "role_arn": _FOR_LAMBDA,
-        "directory": _FOR_COMMAND,
-        "concurrency": _FOR_COMMAND,
-        "environment": _FOR_COMMAND,
-        "memory_size": _FOR_COMMAND,
-    }
+    hints: ClassVar[Mapping[str, str]] = _PROCESS | {"role_arn": _FOR_LAMBDA}
     url: Url
     """Where the event is posted to."""
     timeout: Timeout = 60.0
     """Seconds until an invocation counts as timed out."""
     headers: Annotated[dict[str, str], AfterValidator(values.headers)] = Field(default_factory=dict)
     """Sent with every request."""
+    ca: str | None = Field(default=None, min_length=1)
+    """File of the certificates (PEM) that the server's must be signed by, in place of those that the system trusts."""
+    sigv4: bool = False
+    """Sign each request with the credentials of the standard chain, as function URLs with AWS_IAM need it."""
+    service: str | None = Field(default=None, pattern=r"^[a-z0-9-]{1,64}$")
+    """The service to sign for. Default: what the URL says, else lambda."""
+    region: str | None = Field(default=None, pattern=r"^[a-z0-9-]{1,32}$")
+    """The region to sign for. Default: what the URL says, else that of the aws section."""
 
 
 class LocalShape(Shape):
     """A command on this machine that speaks the Lambda Runtime API."""
 
-    hints: ClassVar[Mapping[str, str]] = _SIGV4 | {"headers": _FOR_URL, "role_arn": _FOR_LAMBDA}
+    hints: ClassVar[Mapping[str, str]] = _SIGNING | {"headers": _FOR_URL, "role_arn": _FOR_LAMBDA}
     command: list[str] = Field(min_length=1)
     """The program and its arguments, such as [python3, -m, awslambdaric, app.handler]."""
     directory: str | None = Field(default=None, min_length=1)
@@ -107,20 +111,16 @@ class LocalShape(Shape):
     """Processes at the most, each with one invocation at a time."""
     environment: Annotated[dict[str, str], AfterValidator(values.environment)] = Field(default_factory=dict)
     """Added to the environment of the command."""
-    memory_size: int = Field(default=128, ge=128, le=10_240)
-    """MiB, told to the function; not a limit."""
+    memory_size: int | None = Field(default=None, ge=128, le=10_240)
+    """MiB that a process and all it starts may have resident before they are killed (Linux). Default: no limit."""
+    idle_timeout: Annotated[float, Field(gt=0, le=86_400)] = 300.0
+    """Seconds after which a process without work is ended."""
 
 
 class LambdaShape(Shape):
     """A function at AWS Lambda."""
 
-    hints: ClassVar[Mapping[str, str]] = _SIGV4 | {
-        "headers": _FOR_URL,
-        "directory": _FOR_COMMAND,
-        "concurrency": _FOR_COMMAND,
-        "environment": _FOR_COMMAND,
-        "memory_size": _FOR_COMMAND,
-    }
+    hints: ClassVar[Mapping[str, str]] = _PROCESS | _SIGNING | {"headers": _FOR_URL}
     lambda_: str = Field(alias="lambda", min_length=1, max_length=256)
     """The function's name or ARN, with :VERSION or :ALIAS if wanted."""
     role_arn: RoleArn | None = None

@@ -1,4 +1,9 @@
-"""AWS Lambda functions. Which answer means what is one pure function, `classify`."""
+"""AWS Lambda functions. Which answer means what is one pure function, `classify`.
+
+With a failure of the function comes the end of its log, at most 4 KB (X-Amz-Log-Result). Its lines are told as what a
+local function prints is told: log lines that name the function and the request id. What a function writes into its log
+is its own choice; events and replies are never logged.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +12,18 @@ import binascii
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from poller.aws.calls import Answer
 from poller.aws.errors import translated
 from poller.model.errors import Denied, Throttled, Transient
+from poller.model.facts import FunctionPrinted
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
-from poller.model.ports import Observe
+from poller.model.ports import Observe, Target
+from poller.model.trace import Trace
 from poller.targets.answers import failure_of, object_of, one_line, retry_after
+from poller.targets.output import Lines
 
 if TYPE_CHECKING:
     from poller.aws.session import Aws
@@ -91,15 +99,17 @@ def classify(answer: Answer, now: float) -> Outcome:
     Source: Lambda API reference, Invoke, errors; Lambda guide, "How Lambda processes records from stream and queue".
     """
     if 200 <= answer.status < 300:
+        version = answer.headers.get("x-amz-executed-version") or "$LATEST"
         error = answer.headers.get("x-amz-function-error")
         if error:
-            return failure_of(answer.body, error_type=error, log_tail=_log_tail(answer))
-        return Replied(body=answer.body)
+            failed = failure_of(answer.body, error_type=error, log_tail=_log_tail(answer))
+            return replace(failed, version=version, error="Handled" if error == "Handled" else "Unhandled")
+        return Replied(body=answer.body, version=version)
     code, reason = _account(answer)
     if code in THROTTLES or answer.status == 429:
         return Refused(reason=reason, after=retry_after(answer.headers.get("retry-after"), now))
     if code in BATCH_FAULTS or answer.status in {413, 415}:
-        return Failed(reason=reason)
+        return Failed(reason=reason, error=None, ran=False)
     if code in TRANSIENT:
         return Unavailable(reason=reason)
     passing = answer.status >= 500 or answer.status in {408, 409}
@@ -142,24 +152,26 @@ class LambdaFunction:
     """Seconds to wait for an answer; above the function's own timeout."""
 
     @asynccontextmanager
-    async def open(self, aws: Aws, observe: Observe) -> AsyncIterator[_Lambda]:  # noqa: ARG002  the shape of every section
+    async def open(self, aws: Aws, observe: Observe) -> AsyncIterator[Target]:
         """Reach the function; connections are the session's, so nothing is held here."""
-        yield _Lambda(self, aws)
+        yield _Lambda(self, aws, observe)
 
 
 class _Lambda:
     """A `Target`: one signed Invoke per call."""
 
-    def __init__(self, settings: LambdaFunction, aws: Aws) -> None:
+    def __init__(self, settings: LambdaFunction, aws: Aws, observe: Observe) -> None:
         self._settings = settings
         self._aws = aws
+        self._observe = observe
 
-    async def invoke(self, event: bytes, request_id: str) -> Outcome:  # noqa: ARG002  Lambda makes its own ids
+    async def invoke(self, event: bytes, request_id: str, trace: Trace | None = None) -> Outcome:
         """Invoke and wait for the reply."""
         settings = self._settings
         try:
             calls = await self._aws.calls(region=settings.region, role_arn=settings.role_arn)
-            answer = await calls.invoke(settings.function, event, timeout=settings.timeout)
+            header = trace.xray_header() if trace else ""
+            answer = await calls.invoke(settings.function, event, timeout=settings.timeout, trace=header)
         except TimeoutError:
             return self._unavailable(f"no answer within {settings.timeout:g} seconds; it may still be running")
         except Throttled as error:
@@ -168,7 +180,16 @@ class _Lambda:
             return self._unavailable(str(error))
         except Denied as error:
             return self._unavailable(str(error), lasting=True)
-        return classify(answer, time.time())
+        outcome = classify(answer, time.time())
+        if isinstance(outcome, Failed):
+            self._tell(outcome.log_tail, request_id)
+        return outcome
+
+    def _tell(self, log_tail: str, request_id: str) -> None:
+        """Tell the lines as those of a local function are told. They carry our request id: Lambda's is among them."""
+        lines = Lines()
+        for line in (*lines.feed(log_tail.encode()), *lines.rest()):
+            self._observe(FunctionPrinted(function=self._settings.name, request_id=request_id, line=line))
 
     async def check(self) -> float | None:
         """Ask Lambda whether we may invoke: a dry run. Answers the function's timeout, None if we may not ask for it."""

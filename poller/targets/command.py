@@ -15,6 +15,9 @@ _HANDLER = re.compile(r"[\w/:-][\w./:-]*\.[A-Za-z_$][\w$]*")
 _KEPT = ("PATH", "HOME", "AWS_REGION", "AWS_DEFAULT_REGION")
 """What a function gets of our own environment; credentials it must be given by name."""
 
+TOLD_MEMORY = 128
+"""MiB that a function without a limit is told, as Lambda's default has it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
@@ -26,6 +29,8 @@ class Command:
     directory: Path
     variables: Mapping[str, str] = field(repr=False)
     """The child's whole environment, but for what differs between environments."""
+    memory_limit: int | None = None
+    """MiB that it and all it starts may take together; None: as much as there is."""
 
     @property
     def arn(self) -> str:
@@ -56,9 +61,10 @@ def command_of(
     words: tuple[str, ...],
     *,
     directory: str | None,
-    memory_size: int,
+    memory_size: int | None,
     added: Mapping[str, str],
     ours: Mapping[str, str],
+    region: str | None = None,
 ) -> Command:
     """Build a command with the environment that Lambda would give it.
 
@@ -66,14 +72,16 @@ def command_of(
         name: the function's name.
         words: the command, and what it is given.
         directory: where it runs; None: where we run.
-        memory_size: MiB, told to the function.
+        memory_size: MiB, told to the function and its limit; None: it is told Lambda's default and has no limit.
         added: variables of the configuration; they win.
         ours: the poller's environment, of which next to nothing is kept.
+        region: where the poller reaches AWS; None: nobody said.
     Source: Lambda guide, "Defined runtime environment variables".
     """
     root = Path(directory or ".").absolute()
     kept = {key: ours[key] for key in _KEPT if key in ours}
-    region = added.get("AWS_REGION") or kept.get("AWS_REGION") or kept.get("AWS_DEFAULT_REGION") or "us-east-1"
+    inherited = kept.get("AWS_REGION") or kept.get("AWS_DEFAULT_REGION")
+    region = added.get("AWS_REGION") or region or inherited or "us-east-1"
     variables = {
         "PATH": os.defpath,
         **kept,
@@ -85,13 +93,13 @@ def command_of(
         "AWS_DEFAULT_REGION": region,
         "AWS_LAMBDA_FUNCTION_NAME": name,
         "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_size),
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(memory_size or TOLD_MEMORY),
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{name}",
         **handler_of(words, root),
         **added,
     }
-    return Command(name=name, words=words, directory=root, variables=variables)
+    return Command(name=name, words=words, directory=root, variables=variables, memory_limit=memory_size)
 
 
 def handler_of(words: tuple[str, ...], root: Path) -> dict[str, str]:

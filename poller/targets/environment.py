@@ -20,10 +20,13 @@ from poller.model.errors import Denied
 from poller.model.facts import FunctionPrinted
 from poller.model.outcome import Failed, Outcome, Unavailable
 from poller.model.ports import Observe
+from poller.model.trace import Trace
 from poller.targets import tether
 from poller.targets.command import Command
+from poller.targets.memory import resident_bytes
 from poller.targets.output import Lines, Tail
 from poller.targets.runtime_api import Invocation, RuntimeApi
+from poller.targets.watch import Watch
 
 INIT_LIMIT = 10.0
 """Seconds a runtime has to start, or the function's timeout if that is longer. Not taken from the invocation's time."""
@@ -35,13 +38,19 @@ _DRAIN = 0.5
 """Seconds to wait for the end of a dead function's output: a process that left the group may keep the pipe open."""
 
 _CHUNK = 65_536
+_LOOK, _LOOK_IDLE = 0.1, 1.0
+"""Seconds between two looks at the memory of a function that has one to answer for, at work and idle."""
+_MIB = 1_048_576
 
 
 class Environment:
     """Runs a command once; invoked one event at a time."""
 
-    def __init__(self, command: Command, observe: Observe, *, init_limit: float = INIT_LIMIT) -> None:
+    def __init__(self, command: Command, observe: Observe, watch: Watch, *, init_limit: float = INIT_LIMIT) -> None:
         self._command = command
+        self._watch = watch
+        self._used = 0
+        """MiB that the function took when that was too much."""
         self._init_limit = init_limit
         self._observe = observe
         self._api = RuntimeApi(command.arn)
@@ -57,12 +66,12 @@ class Environment:
         exited = self._process is not None and self._process.returncode is not None
         return not (exited or self._api.broken or self._stop.is_set() or self._ended.is_set())
 
-    async def invoke(self, event: bytes, request_id: str, timeout: float) -> Outcome | None:
+    async def invoke(self, event: bytes, request_id: str, timeout: float, trace: Trace | None = None) -> Outcome | None:
         """Hand over an event and wait for its outcome; None when the environment had died before it took the event.
 
         Cancelling kills the process.
         """
-        invocation = Invocation(event, request_id, timeout)
+        invocation = Invocation(event, request_id, timeout, trace.xray_header() if trace else "")
         self._tail.clear()
         self._api.offer(invocation)
         try:
@@ -123,6 +132,7 @@ class Environment:
         name = self._command.name
         try:
             executable = self._command.find()
+            await self._watch.begin()
             async with self._api.serve() as address:
                 return await self._run_process(executable, address)
         except Denied as error:
@@ -146,14 +156,18 @@ class Environment:
                 pass_fds=(reporter.fileno(),),
             )
             self._process = process
+            self._watch.add(process.pid)
             printer.close()
             reporter.close()
             read = anyio.Event()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._read, printed.fileno(), read)
                 tasks.start_soon(self._end_when_told)
+                if self._command.memory_limit is not None:
+                    tasks.start_soon(self._bound, process.pid, self._command.memory_limit)
                 code = await process.wait()
                 self._signal(signal.SIGKILL)  # what it started goes with it
+                self._watch.remove(process.pid)
                 with anyio.move_on_after(_DRAIN):
                     await read.wait()
                 tasks.cancel_scope.cancel()
@@ -194,6 +208,16 @@ class Environment:
             await anyio.sleep(GRACE)
         self._signal(signal.SIGKILL)
 
+    async def _bound(self, pid: int, limit: int) -> None:
+        """Kill the process and all that it started when they take more MiB than they may."""
+        while True:
+            used = resident_bytes(pid) // _MIB
+            if used > limit:
+                self._used = used
+                self._signal(signal.SIGKILL)
+                return
+            await anyio.sleep(_LOOK if self._api.request_id else _LOOK_IDLE)
+
     def _signal(self, number: signal.Signals) -> None:
         """Send to the process's whole group, which is named after it."""
         if self._process is not None and not self._ended.is_set():
@@ -210,6 +234,10 @@ class Environment:
         if self._stop.is_set():
             stopped = Unavailable(reason=f'function "{name}" is being stopped')
             return stopped, stopped
+        if self._used:
+            limit = self._command.memory_limit
+            reason = f"Runtime.OutOfMemory: Runtime exited with error: signal: killed: {self._used} MiB used, memory_size is {limit}"
+            return Failed(reason=reason), Failed(reason=reason)
         how = f"signal: {(signal.strsignal(-code) or str(-code)).lower()}" if code < 0 else f"exit status {code}"
         ended = f"Runtime.ExitError: Runtime exited with error: {how}"
         early = f"{ended}, before it asked for an event: is the command a client of the Lambda Runtime API?"

@@ -2,7 +2,8 @@
 
 Sent with every event, unless the configuration's `headers` say otherwise: `Content-Type: application/json`, the
 request id as `X-Amzn-RequestId` and `Lambda-Runtime-Aws-Request-Id` (the same for every try of an unchanged batch),
-`Lambda-Runtime-Deadline-Ms` (unix milliseconds at which we stop waiting).
+`Lambda-Runtime-Deadline-Ms` (unix milliseconds at which we stop waiting); and, where the event belongs to a trace,
+`X-Amzn-Trace-Id` and `Lambda-Runtime-Trace-Id`, `traceparent` and `tracestate`. With `sigv4` each request is signed anew.
 
 What an answer means:
 
@@ -44,9 +45,10 @@ import anyio
 from multidict import CIMultiDict
 from yarl import URL
 
-from poller.model.errors import Denied
+from poller.model.errors import Denied, Transient
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
-from poller.model.ports import Observe
+from poller.model.ports import Observe, Target
+from poller.model.trace import Trace
 from poller.targets.answers import (
     RESPONSE_LIMIT_BYTES,
     emulated_failure,
@@ -63,8 +65,30 @@ CONNECT_LIMIT = 10.0
 """Seconds a connection may take; at most half the function's timeout, so that the two are told apart."""
 
 _EMULATOR = re.compile(r"/2015-03-31/functions/[^/?#]+/invocations/?(?:[?#]|$)")
+_SIGNED = (
+    (re.compile(r"[^.]+\.lambda-url\.([a-z0-9-]+)\.on\.aws"), "lambda"),
+    (re.compile(r"[^.]+\.execute-api\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?"), "execute-api"),
+)
 _LASTING = frozenset({401, 403, 404, 405})
 _SLICE = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SigV4:
+    """What requests are signed for, with the credentials of the standard chain."""
+
+    service: str = "lambda"
+    region: str | None = None
+    """None: the `aws` section's."""
+
+
+def signed_for(url: str) -> SigV4:
+    """What a URL of AWS's own says it has to be signed for; a function URL of an unknown region otherwise."""
+    host = URL(url).host or ""
+    for form, service in _SIGNED:
+        if found := form.fullmatch(host):
+            return SigV4(service=service, region=found[1])
+    return SigV4()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,17 +102,33 @@ class HttpFunction:
     """Seconds until an invocation counts as timed out."""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Sent with every request; may hold secrets."""
+    ca: str | None = None
+    """File of the certificates (PEM) that the server's is checked against; None: those that the system trusts."""
+    sigv4: SigV4 | None = None
+    """How requests are signed; None: not."""
 
     @asynccontextmanager
-    async def open(self, aws: Aws, observe: Observe) -> AsyncIterator[_Http]:  # noqa: ARG002  the shape of every section
-        """Open the function's own session: connections are kept alive, cookies are not."""
+    async def open(self, aws: Aws, observe: Observe) -> AsyncIterator[Target]:  # noqa: ARG002  the shape of every section
+        """Open the function's own session: connections are kept alive, cookies are not.
+
+        Raises:
+            Denied: the certificates of `ca` cannot be read.
+        """
+        tls = self._tls()
         async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # as many as there are batches in flight: the mapping bounds them
+            connector=aiohttp.TCPConnector(limit=0, ssl=tls),  # as many as there are batches in flight
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, connect=min(CONNECT_LIMIT, self.timeout / 2)),
             headers={"User-Agent": "poller"},
         ) as session:
-            yield _Http(self, session)
+            yield _Http(self, session, aws, tls)
+
+    def _tls(self) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cafile=self.ca)
+        except OSError as error:  # ssl's own errors are among them
+            why = error.strerror if isinstance(error, FileNotFoundError) else "it holds no certificate in PEM form"
+            raise Denied(f'function "{self.name}": ca: {self.ca} cannot be used: {why}') from error
 
 
 def is_emulator(url: str) -> bool:
@@ -126,6 +166,8 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, *, emulator: 
     if status in _LASTING:
         return Unavailable(reason=reason, lasting=True)
     if 400 <= status <= 500:
+        if status == 413:
+            return Failed(reason=reason, error=None, ran=False)
         return failure_of(body, error_type=said) if "errorMessage" in object_of(body) else Failed(reason=reason)
     return Unavailable(reason=reason)
 
@@ -133,17 +175,23 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, *, emulator: 
 class _Http:
     """A `Target`: one POST per call."""
 
-    def __init__(self, settings: HttpFunction, session: aiohttp.ClientSession) -> None:
+    def __init__(self, settings: HttpFunction, session: aiohttp.ClientSession, aws: Aws, tls: ssl.SSLContext) -> None:
         self._settings = settings
         self._session = session
+        self._aws = aws
+        self._tls = tls
         self._emulator = is_emulator(settings.url)
 
-    async def invoke(self, event: bytes, request_id: str) -> Outcome:
+    async def invoke(self, event: bytes, request_id: str, trace: Trace | None = None) -> Outcome:
         """Send the event and wait for the reply."""
         settings = self._settings
         with anyio.move_on_after(settings.timeout):
             try:
-                return await self._post(event, request_id)
+                return await self._post(event, await self._headers(event, request_id, trace))
+            except Transient as error:  # the credentials to sign with
+                return self._unavailable(str(error))
+            except Denied as error:
+                return self._unavailable(str(error), lasting=True)
             except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):  # it is not repeated: it may hold secrets
                 return self._unavailable("its url is not one of HTTP (http://HOST[:PORT]/PATH)", lasting=True)
             except ValueError as error:
@@ -163,7 +211,7 @@ class _Http:
         try:
             url = URL(settings.url)
             where = f"{url.host}:{url.port}"
-            tls = ssl.create_default_context() if url.scheme == "https" else None
+            tls = self._tls if url.scheme == "https" else None
             with anyio.fail_after(min(CONNECT_LIMIT, settings.timeout)):
                 _, writer = await asyncio.open_connection(url.host, url.port, ssl=tls)
         except (OSError, ValueError) as error:  # OSError: DNS, refusals, TLS, no answer in time
@@ -171,11 +219,13 @@ class _Http:
             raise Denied(one_line(f'function "{settings.name}": {where} cannot be reached: {why}')) from error
         writer.close()
         await writer.wait_closed()
+        if settings.sigv4:
+            await self._sign(settings.sigv4, b"", "application/json")
         return settings.timeout
 
-    async def _post(self, event: bytes, request_id: str) -> Outcome:
+    async def _post(self, event: bytes, headers: CIMultiDict[str]) -> Outcome:
         async with self._session.post(
-            self._settings.url, data=_slices(event), headers=self._headers(event, request_id), allow_redirects=False
+            self._settings.url, data=_slices(event), headers=headers, allow_redirects=False
         ) as response:
             body = bytearray()
             async for chunk in response.content.iter_any():
@@ -188,7 +238,7 @@ class _Http:
     def _told(self, response: aiohttp.ClientResponse, body: bytes) -> Outcome:
         return classify(response.status, response.headers, body, emulator=self._emulator, now=time.time())
 
-    def _headers(self, event: bytes, request_id: str) -> CIMultiDict[str]:
+    async def _headers(self, event: bytes, request_id: str, trace: Trace | None) -> CIMultiDict[str]:
         headers = CIMultiDict(
             {
                 "Content-Type": "application/json",
@@ -197,12 +247,30 @@ class _Http:
                 "Lambda-Runtime-Deadline-Ms": str(int((time.time() + self._settings.timeout) * 1000)),
             }
         )
+        headers.update(_trace_headers(trace) if trace else {})
         headers.update(self._settings.headers)
+        if self._settings.sigv4:
+            headers.update(await self._sign(self._settings.sigv4, event, headers["Content-Type"]))
         headers["Content-Length"] = str(len(event))
         return headers
 
+    async def _sign(self, what: SigV4, event: bytes, content_type: str) -> dict[str, str]:
+        signer = await self._aws.signer(what.service, region=what.region)
+        return await signer.sign(str(URL(self._settings.url)), event, content_type=content_type)
+
     def _unavailable(self, what: str, *, lasting: bool = False) -> Unavailable:
         return Unavailable(reason=one_line(f'function "{self._settings.name}": {what}'), lasting=lasting)
+
+
+def _trace_headers(trace: Trace) -> dict[str, str]:
+    xray = trace.xray_header()
+    headers = {
+        "X-Amzn-Trace-Id": xray,
+        "Lambda-Runtime-Trace-Id": xray,
+        "traceparent": trace.parent,
+        "tracestate": trace.state,
+    }
+    return {name: value for name, value in headers.items() if value}
 
 
 def _what_failed(error: aiohttp.ClientError | OSError) -> str:

@@ -21,9 +21,11 @@ _HEADER_LIMIT_BYTES = 2_097_152
 class Invocation:
     """One event on its way through an environment."""
 
-    def __init__(self, event: bytes, request_id: str, timeout: float) -> None:
+    def __init__(self, event: bytes, request_id: str, timeout: float, trace: str = "") -> None:
         self.event = event
         self.request_id = request_id
+        self.trace = trace
+        """The X-Ray header it came with; "" when it came without."""
         self.timeout = timeout
         """Seconds from the moment it is taken."""
         self.taken = anyio.Event()
@@ -121,12 +123,13 @@ class RuntimeApi:
     def _headers(self, invocation: Invocation) -> dict[str, str]:
         now = time.time()
         digest = hashlib.sha256(invocation.request_id.encode()).hexdigest()
+        trace = invocation.trace or f"Root=1-{int(now):08x}-{digest[:24]};Parent={digest[24:40]};Sampled=0"
         return {
             "Content-Type": "application/json",
             "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
             "Lambda-Runtime-Deadline-Ms": str(int((now + invocation.timeout) * 1000)),
             "Lambda-Runtime-Invoked-Function-Arn": self._arn,
-            "Lambda-Runtime-Trace-Id": f"Root=1-{int(now):08x}-{digest[:24]};Parent={digest[24:40]};Sampled=0",
+            "Lambda-Runtime-Trace-Id": trace,
         }
 
     async def _response(self, request: web.Request) -> web.StreamResponse:

@@ -8,8 +8,8 @@ started; it closes without a word when it was.
 Why a script before the command: `PR_SET_PDEATHSIG` has to be set in the child, survives exec, and is the only thing
 that still works when the parent is killed with SIGKILL. The alternative, `preexec_fn`, runs Python between fork and
 exec in a process that has threads, which may deadlock. Linux sends the signal when the *thread* that forked ends; that
-is the thread of the event loop, without which nobody answers the Runtime API anyway. It reaches the command itself,
-not what the command started. Elsewhere than on Linux the command learns it from its connection: the Runtime API is gone.
+is the thread of the event loop, without which nobody answers the Runtime API anyway. It reaches the command itself;
+what the command started is the business of `guard`. Elsewhere than on Linux the command learns it from its connection: the Runtime API is gone.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import ctypes
 import os
 import signal
 import sys
+from contextlib import suppress
 
 _PR_SET_PDEATHSIG = 1
 
@@ -26,6 +27,10 @@ def become(parent: int, report: int, executable: str, words: list[str]) -> None:
     """Tie this process to its parent and turn into the command; on return, `report` says why not."""
     os.set_inheritable(report, False)  # noqa: FBT003  the call has no keyword
     if sys.platform == "linux":
+        with suppress(OSError):  # a system that does not let us keeps its own order
+            order = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+            os.write(order, b"1000")  # where the system's memory runs out, a function goes before its host
+            os.close(order)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             return  # it died before we were tied to it

@@ -82,7 +82,7 @@ async def outcome_of(handle: Handle, path: str = "", **more: Any) -> Outcome:
         (400, Failed(reason="status 400: said")),
         (401, Unavailable(reason="status 401: said", lasting=True)),
         (404, Unavailable(reason="status 404: said", lasting=True)),
-        (413, Failed(reason="status 413: said")),
+        (413, Failed(reason="status 413: said", error=None, ran=False)),
         (429, Refused(reason="status 429: said", after=3.0)),
         (500, Failed(reason="status 500: said")),
         (502, Unavailable(reason="status 502: said")),
@@ -327,7 +327,7 @@ async def test_refusal_of_a_large_event_is_heard_although_the_server_hangs_up():
         await asyncio.sleep(0.2)
 
     async with talking(talk) as url, asking(url) as target:
-        assert await target.invoke(b"x" * 6_000_000, "1") == Failed(reason="status 413")
+        assert await target.invoke(b"x" * 6_000_000, "1") == Failed(reason="status 413", error=None, ran=False)
 
 
 async def test_check_connects_and_sends_nothing():

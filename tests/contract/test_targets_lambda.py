@@ -1,5 +1,6 @@
 """Functions at AWS Lambda, on a double of the hot calls (their own suite covers the wire)."""
 
+import base64
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Literal
@@ -10,8 +11,10 @@ from botocore.exceptions import ClientError
 from poller.aws.calls import Answer, HotCalls
 from poller.aws.session import Aws, AwsSettings, Service
 from poller.model.errors import Denied, NotFound, PollerError, Throttled, Transient
+from poller.model.facts import Fact, FunctionPrinted
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
 from poller.model.ports import Admit, Target
+from poller.model.trace import Trace
 from poller.targets.aws_lambda import LambdaFunction
 
 ARN = "arn:aws:lambda:eu-west-1:111122223333:function:billing:live"
@@ -24,9 +27,11 @@ class ScriptedCalls:
     def __init__(self, answer: Answer | Exception) -> None:
         self.answer = answer
         self.invoked: list[tuple[str, bytes, float]] = []
+        self.traces: list[str] = []
 
-    async def invoke(self, function: str, event: bytes, *, timeout: float) -> Answer:
+    async def invoke(self, function: str, event: bytes, *, timeout: float, trace: str = "") -> Answer:
         self.invoked.append((function, event, timeout))
+        self.traces.append(trace)
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -93,9 +98,9 @@ class ScriptedAws(Aws):
 
 
 @asynccontextmanager
-async def reaching(aws: Aws) -> AsyncIterator[Target]:
+async def reaching(aws: Aws, facts: list[Fact] | None = None) -> AsyncIterator[Target]:
     function = LambdaFunction(name="billing", function=ARN, region="eu-west-1", role_arn=ROLE, timeout=20.0)
-    async with function.open(aws, lambda fact: None) as target:
+    async with function.open(aws, ([] if facts is None else facts).append) as target:
         yield target
 
 
@@ -117,6 +122,32 @@ async def test_answer_is_classified():
     headers = {"x-amz-function-error": "Unhandled"}
     answer = Answer(status=200, headers=headers, body=b'{"errorType": "T", "errorMessage": "m"}')
     assert await outcome_of(answer) == Failed(reason="T: m")
+
+
+async def test_log_of_a_failure_is_told_line_by_line_with_the_request_it_belongs_to():
+    log = base64.b64encode(b"START\nTraceback: no\n").decode()
+    headers = {"x-amz-function-error": "Unhandled", "x-amz-log-result": log}
+    facts: list[Fact] = []
+    async with reaching(ScriptedAws(ScriptedCalls(Answer(status=200, headers=headers, body=b""))), facts) as target:
+        await target.invoke(b"{}", "r-1")
+    lines = ["START", "Traceback: no"]
+    assert facts == [FunctionPrinted(function="billing", request_id="r-1", line=line) for line in lines]
+
+
+async def test_log_of_a_success_is_not_told():
+    headers = {"x-amz-log-result": base64.b64encode(b"START\n").decode()}
+    facts: list[Fact] = []
+    async with reaching(ScriptedAws(ScriptedCalls(Answer(status=200, headers=headers, body=b""))), facts) as target:
+        await target.invoke(b"{}", "r-1")
+    assert facts == []
+
+
+async def test_trace_is_sent_along_in_x_ray_s_spelling():
+    calls = ScriptedCalls(Answer(status=200, headers={}, body=b""))
+    async with reaching(ScriptedAws(calls)) as target:
+        await target.invoke(b"{}", "1", Trace(xray="Root=1-a-b"))
+        await target.invoke(b"{}", "1")
+    assert calls.traces == ["Root=1-a-b", ""]
 
 
 @pytest.mark.parametrize(

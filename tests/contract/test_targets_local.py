@@ -27,6 +27,7 @@ from poller.targets.command import command_of
 from poller.targets.environment import GRACE, Environment
 from poller.targets.local import LocalFunction
 from poller.targets.output import LINE_LIMIT_BYTES
+from poller.targets.watch import Watch
 
 FUNCTIONS = Path(__file__).parents[1] / "functions"
 NOBODY = Aws(AwsSettings(), AsyncExitStack())
@@ -220,11 +221,13 @@ async def test_start_is_not_taken_from_the_function_s_time():
 
 async def test_command_that_never_asks_for_an_event_runs_out_of_time():
     facts: list[Fact] = []
+    watch = Watch()
     command = command_of("f", custom("mute"), directory=str(FUNCTIONS), memory_size=128, added={}, ours=os.environ)
-    environment = Environment(command, facts.append, init_limit=0.3)
+    environment = Environment(command, facts.append, watch, init_limit=0.3)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(environment.run)
         outcome = await environment.invoke(b"{}", "1", 0.1)
+    await watch.end()
     assert outcome == Failed(reason="Init timed out after 0.30 seconds", timeout=True)
     assert not environment.usable
 

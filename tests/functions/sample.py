@@ -112,3 +112,60 @@ def files(event, context):
             continue  # the listing's own
         names.append("pipe" if target.startswith("pipe:") else target)
     return names
+
+
+def eat(event, context):
+    """Take memory, as much as the event says or without end, and hold it."""
+    eaten: list[bytes] = []
+    while len(eaten) < event.get("mebibytes", 100_000):
+        eaten.append(b"x" * 2**20)
+        time.sleep(0.002)
+    return event.get("value")
+
+
+def eat_in_a_child(event, context):
+    program = "held = []\nwhile len(held) < 4000: held.append(b'x' * 2**20); __import__('time').sleep(0.002)"
+    subprocess.run([sys.executable, "-c", program], check=False)
+
+
+def read_file(event, context):
+    return Path(event["file"]).read_text()
+
+
+def fork_without_end(event, context):
+    """Start a process every 20 ms, each of which stays."""
+    while True:
+        subprocess.Popen(["sleep", "600"])
+        time.sleep(0.02)
+
+
+def print_without_end(event, context):
+    while True:
+        sys.stdout.write("y" * 100_000 + "\n")
+
+
+def print_megabytes(event, context):
+    for _ in range(event["lines"]):
+        sys.stdout.write("x" * 100 + "\n")
+    raise ValueError("printed")
+
+
+def close_output(event, context):
+    for number in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    time.sleep(event["seconds"])
+    return "closed"
+
+
+def kill_group(event, context):
+    os.killpg(0, signal.SIGKILL)
+
+
+def stop_itself(event, context):
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def daemonize(event, context):
+    """Leave a process in a session of its own, which keeps our output open."""
+    subprocess.Popen(["sleep", "5"], start_new_session=True)
+    time.sleep(event["seconds"])

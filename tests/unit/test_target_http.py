@@ -28,7 +28,7 @@ def told(status: int, body: bytes = b"", emulator: bool = False, **headers: str)
         (404, Unavailable(reason="status 404: x", lasting=True)),
         (405, Unavailable(reason="status 405: x", lasting=True)),
         (409, Failed(reason="status 409: x")),
-        (413, Failed(reason="status 413: x")),
+        (413, Failed(reason="status 413: x", error=None, ran=False)),
         (422, Failed(reason="status 422: x")),
         (429, Refused(reason="status 429: x")),
         (500, Failed(reason="status 500: x")),

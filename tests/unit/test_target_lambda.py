@@ -38,8 +38,21 @@ def test_function_error_is_a_failure_with_the_end_of_its_log():
     assert outcome == Failed(reason="KeyError: no", log_tail="START\né\nEND")
 
 
+def test_version_that_ran_is_kept():
+    assert answered(200, b"{}", x_amz_executed_version="7") == Replied(body=b"{}", version="7")
+    outcome = answered(200, b"", x_amz_executed_version="7", x_amz_function_error="Unhandled")
+    assert outcome == Failed(reason="Unhandled", version="7")
+
+
+def test_batch_that_lambda_refuses_never_reached_the_function():
+    outcome = answered(413, b'{"message": "m"}', x_amzn_errortype="RequestTooLargeException")
+    assert outcome == Failed(reason="RequestTooLargeException: m", error=None, ran=False)
+
+
 def test_log_that_is_not_base64_is_left_out():
-    assert answered(200, b"{}", x_amz_function_error="Handled", x_amz_log_result="%%%") == Failed(reason="Handled")
+    assert answered(200, b"{}", x_amz_function_error="Handled", x_amz_log_result="%%%") == Failed(
+        reason="Handled", error="Handled"
+    )
 
 
 @pytest.mark.parametrize(

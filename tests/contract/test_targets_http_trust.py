@@ -1,0 +1,208 @@
+"""HTTP functions behind TLS with a private CA, requests that are signed, and the trace that is sent along."""
+
+import datetime as dt
+import hashlib
+import hmac
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from poller.aws.session import AwsSettings, open_aws
+from poller.model.errors import Denied
+from poller.model.outcome import Outcome, Replied, Unavailable
+from poller.model.trace import Trace
+from poller.targets.http import HttpFunction, SigV4, signed_for
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority made for one test."""
+
+    name: x509.Name
+    key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+
+    def certificate(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, ca: bool) -> bytes:
+        now = dt.datetime.fromtimestamp(1_700_000_000, dt.UTC)
+        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self.name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now)
+            .not_valid_after(now + dt.timedelta(days=36_500))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        )
+        builder = builder if ca else builder.add_extension(address, critical=False)
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    made = Authority(named("a private authority"))
+    (tmp_path / "ca.pem").write_bytes(made.certificate(made.name, made.key, ca=True))
+    key = ec.generate_private_key(ec.SECP256R1())
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    server = made.certificate(named("server"), key, ca=False) + key.private_bytes(*form)
+    (tmp_path / "server.pem").write_bytes(server)
+    return made
+
+
+@dataclass
+class Seen:
+    url: str
+    requests: list[tuple[web.BaseRequest, bytes]] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def serving(certificate: Path | None = None) -> AsyncIterator[Seen]:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        seen.requests.append((request, await request.content.read()))  # `read` has a limit of 1 MiB
+        return web.Response(body=b'"ok"')
+
+    tls = None
+    if certificate is not None:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate)
+    runner = web.ServerRunner(web.Server(handle), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    seen = Seen(f"http{'s' if tls else ''}://127.0.0.1:{runner.addresses[0][1]}")
+    try:
+        yield seen
+    finally:
+        await runner.cleanup()
+
+
+async def outcome_of(url: str, event: bytes = b"{}", trace: Trace | None = None, **more: Any) -> Outcome:
+    function = HttpFunction(name="f", url=url, timeout=5.0, **more)
+    async with open_aws(AwsSettings(region="eu-west-1")) as aws, function.open(aws, lambda fact: None) as target:
+        if url.startswith("https") and "ca" in more:
+            await target.check()
+        return await target.invoke(event, "1", trace)
+
+
+async def test_server_with_a_certificate_of_the_private_authority_is_trusted(authority: Authority, tmp_path: Path):
+    async with serving(tmp_path / "server.pem") as seen:
+        assert await outcome_of(f"{seen.url}/f", ca=str(tmp_path / "ca.pem")) == Replied(body=b'"ok"')
+
+
+async def test_server_that_nobody_vouches_for_is_sent_nothing(authority: Authority, tmp_path: Path):
+    async with serving(tmp_path / "server.pem") as seen:
+        outcome = await outcome_of(f"{seen.url}/f")
+        assert isinstance(outcome, Unavailable)
+        assert "certificate verify failed" in outcome.reason
+        assert seen.requests == []
+
+
+async def test_server_of_another_authority_is_denied(authority: Authority, tmp_path: Path):
+    other = Authority(named("another authority"))
+    (tmp_path / "other.pem").write_bytes(other.certificate(other.name, other.key, ca=True))
+    async with serving(tmp_path / "server.pem") as seen:
+        with pytest.raises(Denied, match="certificate verify failed"):
+            await outcome_of(f"{seen.url}/f", ca=str(tmp_path / "other.pem"))
+        assert seen.requests == []
+
+
+async def test_certificate_for_another_name_is_not_accepted(authority: Authority, tmp_path: Path):
+    async with serving(tmp_path / "server.pem") as seen:
+        with pytest.raises(Denied, match="certificate is not valid for 'localhost'"):
+            await outcome_of(seen.url.replace("127.0.0.1", "localhost"), ca=str(tmp_path / "ca.pem"))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [(None, "No such file or directory"), ("nonsense", "it holds no certificate in PEM form")],
+    ids=["no file", "no certificate"],
+)
+async def test_ca_that_cannot_be_used_is_told_in_one_line(tmp_path: Path, text: str | None, why: str):
+    file = tmp_path / "ca.pem"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(Denied) as raised:
+        await outcome_of("https://127.0.0.1:1/", ca=str(file))
+    assert str(raised.value) == f'function "f": ca: {file} cannot be used: {why}'
+
+
+def expected_signature(request: web.BaseRequest, body: bytes, *, path: str, query: str) -> str:
+    """Signature Version 4 as AWS's guide has it, written down anew."""
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    fields = dict(part.strip().split("=", 1) for part in headers["authorization"].split(" ", 1)[1].split(","))
+    scope = fields["Credential"].split("/", 1)[1]
+    signed = "".join(f"{name}:{headers[name]}\n" for name in fields["SignedHeaders"].split(";"))
+    digest = hashlib.sha256(body).hexdigest()
+    canonical = "\n".join(("POST", path, query, signed, fields["SignedHeaders"], digest))
+    text = "\n".join(("AWS4-HMAC-SHA256", headers["x-amz-date"], scope, hashlib.sha256(canonical.encode()).hexdigest()))
+    key = b"AWS4test"
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return hmac.new(key, text.encode(), "sha256").hexdigest()
+
+
+@pytest.mark.parametrize("event", [b'{"Records":[]}', b"", b"x" * 6_000_000], ids=["small", "empty", "large"])
+async def test_request_is_signed_as_aws_wants_it(event: bytes):
+    async with serving() as seen:
+        url = f"{seen.url}/a path/f?b=2&a=1"
+        assert await outcome_of(url, event, sigv4=SigV4(), headers=(("X-More", "1"),)) == Replied(body=b'"ok"')
+    ((request, body),) = seen.requests
+    authorization = request.headers["Authorization"]
+    assert body == event
+    assert "/eu-west-1/lambda/aws4_request" in authorization
+    assert "content-type;host;x-amz-date" in authorization
+    wanted = expected_signature(request, body, path="/a%2520path/f", query="a=1&b=2")
+    assert authorization.endswith(f"Signature={wanted}")
+
+
+async def test_request_is_signed_for_the_service_and_region_of_the_configuration():
+    async with serving() as seen:
+        await outcome_of(seen.url, sigv4=SigV4(service="execute-api", region="us-west-2"))
+    ((request, _),) = seen.requests
+    assert "/us-west-2/execute-api/aws4_request" in request.headers["Authorization"]
+
+
+async def test_without_a_region_nothing_is_signed_or_sent():
+    function = HttpFunction(name="f", url="http://127.0.0.1:1/", sigv4=SigV4())
+    async with open_aws(AwsSettings()) as aws, function.open(aws, lambda fact: None) as target:
+        outcome = await target.invoke(b"{}", "1")
+    reason = 'function "f": no AWS region to sign for: set aws.region'
+    assert outcome == Unavailable(reason=reason, lasting=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "signing"),
+    [
+        ("https://abc.lambda-url.us-east-2.on.aws/", SigV4(service="lambda", region="us-east-2")),
+        ("https://abc.execute-api.eu-west-1.amazonaws.com/prod", SigV4(service="execute-api", region="eu-west-1")),
+        ("https://orders.example/", SigV4(service="lambda", region=None)),
+    ],
+)
+def test_what_a_url_of_aws_is_signed_for_stands_in_it(url: str, signing: SigV4):
+    assert signed_for(url) == signing
+
+
+async def test_trace_is_sent_along_in_both_spellings():
+    trace = Trace(parent="00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01", state="a=b")
+    async with serving() as seen:
+        await outcome_of(seen.url, trace=trace)
+        await outcome_of(seen.url)
+    headers, bare = (request.headers for request, _ in seen.requests)
+    xray = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
+    assert headers["X-Amzn-Trace-Id"] == headers["Lambda-Runtime-Trace-Id"] == xray
+    assert (headers["traceparent"], headers["tracestate"]) == (trace.parent, trace.state)
+    assert not {"X-Amzn-Trace-Id", "Lambda-Runtime-Trace-Id", "traceparent", "tracestate"} & set(bare)
