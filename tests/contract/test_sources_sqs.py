@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from poller.model.errors import NotFound
+from poller.model.errors import Denied, NotFound
 from poller.model.ports import Source
 from poller.model.record import Cursor, Partition, Record, TrimHorizon, event_of
 from poller.sources.sqs import SqsQueue
@@ -236,3 +236,43 @@ async def test_a_queue_that_is_not_there_is_not_found(url):
         for ask in (source.check, source.topology):
             with pytest.raises(NotFound, match="check the name, region and account"):
                 await ask()
+
+
+async def test_extended_messages_stay_hidden(url):
+    async with queue_on(url, VisibilityTimeout="1") as queue:
+        await queue.send(*[str(number) for number in range(12)])
+        records = await queue.receive(12)
+        assert await queue.source.extend(records, 600) == ()
+        await anyio.sleep(1.2)
+        assert (await queue.source.read("queue", CURSOR, 10, admitted)).records == ()
+
+
+async def test_a_message_that_is_gone_cannot_be_extended_and_the_reason_is_answered(url):
+    async with queue_on(url, VisibilityTimeout="600") as queue:
+        await queue.send("a", "b")
+        records = await queue.receive(2)
+        await queue.source.delete(records[:1])
+        (unsettled,) = await queue.source.extend(records, 600)
+        assert unsettled.record is records[0]
+        assert unsettled.reason
+
+
+@pytest.mark.parametrize(("hold", "lease"), [(0, 1.0), (600, 600.0)])
+async def test_a_message_is_held_as_long_as_it_is_asked_to_where_the_queue_holds_it_shorter(url, hold, lease):
+    async with (
+        queue_on(url, VisibilityTimeout="1") as queue,
+        aws_at(url) as aws,
+        SqsQueue(arn=queue.arn, hold=hold).open(aws, time.time) as source,
+    ):
+        assert (await source.topology()).lease == lease
+        await queue.send("a")
+        assert len((await source.read("queue", CURSOR, 10, admitted)).records) == 1
+        await anyio.sleep(1.2)
+        again = (await source.read("queue", CURSOR, 10, admitted)).records
+        assert len(again) == (0 if hold else 1)
+
+
+async def test_a_queue_without_visibility_does_not_pass_the_check(url):
+    async with queue_on(url, VisibilityTimeout="0") as queue:
+        with pytest.raises(Denied, match="visibility timeout is 0 seconds"):
+            await queue.source.check()

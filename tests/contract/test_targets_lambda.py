@@ -64,14 +64,20 @@ class ScriptedCalls:
 class ScriptedClient:
     """The part of an SDK client that a check needs."""
 
-    def __init__(self, error: ClientError | None = None) -> None:
+    def __init__(self, error: ClientError | None = None, unreadable: ClientError | None = None) -> None:
         self.error = error
+        self.unreadable = unreadable
         self.asked: list[dict[str, str]] = []
 
     async def invoke(self, **parameters: str) -> None:
         self.asked.append(parameters)
         if self.error:
             raise self.error
+
+    async def get_function_configuration(self, **parameters: str) -> dict[str, int]:
+        if self.unreadable:
+            raise self.unreadable
+        return {"Timeout": 42}
 
 
 class ScriptedAws(Aws):
@@ -178,9 +184,16 @@ async def test_check_asks_without_invoking():
     calls = ScriptedCalls(Answer(status=200, headers={}, body=b""))
     client = ScriptedClient()
     async with reaching(ScriptedAws(calls, client=client)) as target:
-        await target.check()
+        assert await target.check() == 42.0
     assert client.asked == [{"FunctionName": ARN, "InvocationType": "DryRun"}]
     assert calls.invoked == []
+
+
+async def test_check_does_without_the_timeout_of_a_function_that_may_only_be_invoked():
+    denied = ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "GetFunctionConfiguration")
+    calls = ScriptedCalls(Answer(status=200, headers={}, body=b""))
+    async with reaching(ScriptedAws(calls, client=ScriptedClient(unreadable=denied))) as target:
+        assert await target.check() is None
 
 
 async def test_check_finds_that_the_function_is_not_there():

@@ -51,15 +51,15 @@ async def test_a_thousand_groups_with_failures_are_all_processed_in_order():
 @virtual
 async def test_a_throttled_standard_queue_is_all_processed():
     dice = random.Random(2)
-    queue = FakeQueue(visibility=30)
+    queue, function = FakeQueue(visibility=30), FakeFunction(seconds=0.1)
 
     def behave(call: Call) -> Outcome:
-        return Refused(reason="429") if crowd.running > 40 or dice.random() < 0.02 else Replied()
+        return Refused(reason="429") if function.running > 40 or dice.random() < 0.02 else Replied()
 
-    crowd = FakeFunction(behave, seconds=0.1)
+    function.behave = behave
     queue.put(_MESSAGES, data=json.dumps({"order": 1}))
-    async with world(queue, crowd, batch_size=10) as mapping:
+    async with world(queue, function, batch_size=10) as mapping:
         await until(lambda: not queue.messages, within=6 * 3600)
-    assert Counter(crowd.succeeded) == Counter(range(1, _MESSAGES + 1)), "each succeeded once"
-    assert sum(len(call.sequences) for call in crowd.calls) - _MESSAGES == explained(mapping)
+    assert Counter(function.succeeded) == Counter(range(1, _MESSAGES + 1)), "each succeeded once"
+    assert sum(len(call.sequences) for call in function.calls) - _MESSAGES == explained(mapping)
     assert any(isinstance(fact.outcome, Refused) for fact in mapping.told(BatchInvoked))

@@ -25,6 +25,10 @@ class Seen:
     shard: str
     sequence: int
     """0 for a message of a queue."""
+    id: str = ""
+    """Of a message of a queue."""
+    group: str = ""
+    """Of a message of a FIFO queue."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,7 +48,7 @@ class Delivery:
         return [record.text for record in self.records]
 
 
-Behave: TypeAlias = Callable[[Delivery], Awaitable[int]]
+Behave: TypeAlias = Callable[[Delivery], Awaitable[int | dict[str, Any]]]
 
 
 async def succeed(delivery: Delivery) -> int:
@@ -57,7 +61,7 @@ class Functions:
 
     url: str = ""
     behave: Behave = succeed
-    """Answers the HTTP status of an invocation, after as long as it likes."""
+    """Answers the HTTP status of an invocation, or what it returns, after as long as it likes."""
     deliveries: list[Delivery] = field(default_factory=list)
     released: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -90,9 +94,10 @@ class Functions:
         records = [seen(record) for record in event["Records"]]
         delivery = Delivery(function=request.path.strip("/"), records=records, began=time.time())
         self.deliveries.append(delivery)
-        status = await self.behave(delivery)
+        told = await self.behave(delivery)
+        status, returned = (told, {}) if isinstance(told, int) else (200, told)
         delivery.ended, delivery.status = time.time(), status  # before the caller can know it
-        return web.json_response({} if status == 200 else {"errorMessage": "as told"}, status=status)
+        return web.json_response(returned if status == 200 else {"errorMessage": "as told"}, status=status)
 
 
 def seen(record: dict[str, Any]) -> Seen:
@@ -104,7 +109,8 @@ def seen(record: dict[str, Any]) -> Seen:
         case {"dynamodb": change}:
             return Seen(text=change["NewImage"]["id"]["S"], shard="table", sequence=int(change["SequenceNumber"]))
         case _:
-            return Seen(text=record["body"], shard="queue", sequence=0)
+            group = record["attributes"].get("MessageGroupId", "")
+            return Seen(text=record["body"], shard="queue", sequence=0, id=record["messageId"], group=group)
 
 
 @asynccontextmanager
