@@ -16,6 +16,7 @@ from poller.model.errors import Denied, IteratorExpired, PollerError, ShardGone,
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
 from poller.model.ports import Admit, Row, Store, Unsettled
 from poller.model.record import After, At, Cursor, Page, Partition, Record, Topology, TrimHorizon
+from poller.model.trace import Trace
 from tests.pipeline.algorithm import Flaw, Meaning, meaning
 from tests.pipeline.doubles import now
 from tests.pipeline.stories import Mood, ReadError, Story
@@ -197,7 +198,7 @@ class StoryFunction:
         self.healed = 0
         """Records up to this sequence number have no flaw any more."""
 
-    async def invoke(self, event: bytes, request_id: str) -> Outcome:
+    async def invoke(self, event: bytes, request_id: str, trace: Trace | None = None) -> Outcome:
         ids = [each["sequence"] for each in json.loads(event)["Records"]]
         self.witness.begins(now(), request_id, ids)
         await anyio.sleep(self.story.call)

@@ -13,6 +13,7 @@ from poller.model.facts import (
 )
 from poller.model.outcome import Failed, Outcome, Replied
 from poller.model.record import event_of
+from poller.model.trace import Trace
 from poller.stores.memory import MemoryStore
 from tests.pipeline.doubles import (
     EPOCH,
@@ -62,9 +63,9 @@ async def test_the_event_of_records_that_pass_is_that_of_an_unfiltered_mapping()
     events: list[bytes] = []
 
     class Remembers(FakeFunction):
-        async def invoke(self, event: bytes, request_id: str) -> Outcome:
+        async def invoke(self, event: bytes, request_id: str, trace: Trace | None = None) -> Outcome:
             events.append(event)
-            return await super().invoke(event, request_id)
+            return await super().invoke(event, request_id, trace)
 
     stream = FakeStream()
     made = stream.put("shard-0", 3, data="\u00e9 \\ 1.50")

@@ -21,6 +21,7 @@ from poller.mapping.tools import Tools
 from poller.model.outcome import Failed, Outcome, Refused, Replied
 from poller.model.ports import Admit, Row, Source, Store, Target, Unsettled
 from poller.model.record import Cursor, Page, Record, Topology, TrimHorizon
+from poller.model.trace import Trace
 from tests.pipeline.play import Run, play
 from tests.pipeline.stories import Story, stories
 
@@ -105,7 +106,7 @@ class OnReceipt:
         self.target = target
         self.tasks = tasks
 
-    async def invoke(self, event: bytes, request_id: str) -> Outcome:
+    async def invoke(self, event: bytes, request_id: str, trace: Trace | None = None) -> Outcome:
         self.tasks.start_soon(self.target.invoke, event, request_id)
         await anyio.sleep(0.01)
         return Replied()
@@ -120,8 +121,8 @@ class ThrottlesCount:
     def __init__(self, target: Target) -> None:
         self.target = target
 
-    async def invoke(self, event: bytes, request_id: str) -> Outcome:
-        outcome = await self.target.invoke(event, request_id)
+    async def invoke(self, event: bytes, request_id: str, trace: Trace | None = None) -> Outcome:
+        outcome = await self.target.invoke(event, request_id, trace)
         return Failed(reason="429") if isinstance(outcome, Refused) else outcome
 
     async def check(self) -> None:
@@ -135,7 +136,7 @@ class OneBudget:
         self.target = target
         self.last = ""
 
-    async def invoke(self, event: bytes, request_id: str) -> Outcome:
+    async def invoke(self, event: bytes, request_id: str, trace: Trace | None = None) -> Outcome:
         self.last = self.last or request_id
         outcome = await self.target.invoke(event, self.last)
         if isinstance(outcome, Replied) and outcome.body == b'{"batchItemFailures":[]}':

@@ -7,6 +7,7 @@ import anyio
 
 from poller.model.facts import LeaseEnded, MessagesReleased
 from poller.model.outcome import Failed, Outcome, Replied
+from poller.model.trace import Trace
 from tests.pipeline.doubles import EPOCH, Call, FakeFunction, FakeQueue, until, virtual, world
 
 
@@ -20,13 +21,13 @@ class Watching(FakeFunction):
         self.most_of_a_group = 0
         self.most_groups = 0
 
-    async def invoke(self, event: bytes, request_id: str) -> Outcome:
+    async def invoke(self, event: bytes, request_id: str, trace: Trace | None = None) -> Outcome:
         groups = {json.loads(each["data"])["group"] for each in json.loads(event)["Records"]}
         self.groups.update(groups)
         self.most_of_a_group = max(self.most_of_a_group, *self.groups.values())
         self.most_groups = max(self.most_groups, sum(1 for count in self.groups.values() if count))
         try:
-            return await super().invoke(event, request_id)
+            return await super().invoke(event, request_id, trace)
         finally:
             self.groups.subtract(groups)
 

@@ -19,6 +19,7 @@ from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
 from poller.model.policy import Scaling
 from poller.model.ports import Admit, Unsettled
 from poller.model.record import Cursor, Page, Record
+from poller.model.trace import Trace
 from poller.stores.memory import MemoryStore
 from tests.pipeline.doubles import FakeFunction, FakeQueue, World, virtual
 
@@ -73,7 +74,7 @@ class Judge(FakeFunction):
         self.running_groups: set[str] = set()
         self.wrong: list[str] = []
 
-    async def invoke(self, event: bytes, request_id: str) -> Outcome:
+    async def invoke(self, event: bytes, request_id: str, trace: Trace | None = None) -> Outcome:
         messages = [each["sequence"] for each in json.loads(event)["Records"]]
         groups = {self._group(message) for message in messages} if self.queue.ordered else set()
         self._look(messages, groups)
