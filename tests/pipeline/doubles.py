@@ -24,6 +24,7 @@ from poller.model.outcome import Outcome, Replied
 from poller.model.policy import Policy
 from poller.model.ports import Admit, Source, Store
 from poller.model.record import After, At, Cursor, Page, Partition, Position, Record, Topology, TrimHorizon
+from poller.model.trace import Trace
 from poller.stores.memory import MemoryStore
 
 EPOCH = 1_700_000_000.0
@@ -233,7 +234,7 @@ class FakeFunction:
         self.running = 0
         self.most_running = 0
 
-    async def invoke(self, event: bytes, request_id: str) -> Outcome:
+    async def invoke(self, event: bytes, request_id: str, trace: Trace | None = None) -> Outcome:
         sequences = [each["sequence"] for each in json.loads(event)["Records"]]
         call = Call(now(), request_id, sequences)
         self.calls.append(call)

@@ -7,6 +7,7 @@ import pytest
 
 from poller.model.facts import BatchInvoked, MessagesDeleted, MessagesReleased, ShardStands
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
+from poller.model.trace import Trace
 from tests.pipeline.doubles import Call, FakeFunction, FakeQueue, now, until, virtual, world
 
 
@@ -100,10 +101,10 @@ async def test_nothing_is_received_that_could_not_be_sent_at_once():
 @virtual
 async def test_a_slow_batch_does_not_delay_the_others():
     class Slow(FakeFunction):
-        async def invoke(self, event: bytes, request_id: str) -> Outcome:
+        async def invoke(self, event: bytes, request_id: str, trace: Trace | None = None) -> Outcome:
             if b'"sequence": 1,' in event:
                 await anyio.sleep(300)
-            return await super().invoke(event, request_id)
+            return await super().invoke(event, request_id, trace)
 
     queue = FakeQueue(visibility=600)
     queue.put(1)

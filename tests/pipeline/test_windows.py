@@ -8,6 +8,7 @@ import pytest
 
 from poller.model.facts import CheckpointWritten, RecordsDiverted
 from poller.model.outcome import Failed, Outcome, Replied
+from poller.model.trace import Trace
 from poller.stores.memory import MemoryStore
 from tests.pipeline.doubles import EPOCH, FakeDestination, FakeFunction, FakeStream, until, virtual, world
 
@@ -20,10 +21,10 @@ class Summing(FakeFunction):
         self.events: list[dict[str, Any]] = []
         self.fails = fails
 
-    async def invoke(self, event: bytes, request_id: str) -> Outcome:
+    async def invoke(self, event: bytes, request_id: str, trace: Trace | None = None) -> Outcome:
         seen = json.loads(event)
         self.events.append(seen)
-        outcome = await super().invoke(event, request_id)
+        outcome = await super().invoke(event, request_id, trace)
         if self.fails(seen):
             return Failed(reason="Boom")
         if not isinstance(outcome, Replied) or outcome.body:
