@@ -9,6 +9,7 @@ import anyio
 from poller.mapping.batch import Batch
 from poller.mapping.reply import understood
 from poller.mapping.tools import Tools
+from poller.mapping.trace import trace_of
 from poller.model.facts import BatchInvoked, BatchSent
 from poller.model.outcome import Outcome, Replied
 
@@ -39,7 +40,7 @@ async def call(tools: Tools, shard: str, batch: Batch, event: bytes, attempts: A
     age = tools.clock() - batch[-1].arrived if batch else 0.0
     tools.observe(BatchSent(mapping=tools.mapping, shard=shard, records=len(batch), age=age))
     began = anyio.current_time()
-    outcome = await tools.target.invoke(event, attempts.request_id)
+    outcome = await tools.target.invoke(event, attempts.request_id, trace_of(batch))
     body = outcome.body if isinstance(outcome, Replied) else b""
     if tools.policy.partial:
         outcome = understood(outcome, batch, redelivers=tools.source.redelivers)

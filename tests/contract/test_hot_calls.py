@@ -200,6 +200,17 @@ async def test_an_invocation_answers_whatever_the_status(status):
         assert server.requests[0].headers["x-amz-invocation-type"] == "RequestResponse"
 
 
+async def test_an_invocation_asks_for_the_end_of_the_log_and_carries_its_own_trace():
+    async with calls_on(in_turn(answer({}))) as (calls, server):
+        await calls.invoke("f", b"{}", timeout=5, trace="Root=1-a-b")
+        await calls.invoke("f", b"{}", timeout=5)
+    traced, bare = server.requests
+    assert traced.headers["x-amz-log-type"] == bare.headers["x-amz-log-type"] == "Tail"
+    assert traced.headers["x-amzn-trace-id"] == "Root=1-a-b"
+    assert "x-amzn-trace-id" not in traced.headers["authorization"]
+    assert "x-amzn-trace-id" not in bare.headers
+
+
 @pytest.mark.parametrize(
     ("function", "path"),
     [

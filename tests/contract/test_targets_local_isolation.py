@@ -10,10 +10,12 @@ from typing import Any
 import anyio
 import pytest
 
+from poller.aws.session import AwsSettings, open_aws
 from poller.model.facts import Fact, FunctionPrinted
 from poller.model.outcome import Failed, Replied
 from poller.model.trace import Trace
-from tests.contract.targets import RUNTIMES
+from poller.targets.local import LocalFunction
+from tests.contract.targets import FUNCTIONS, RUNTIMES
 from tests.contract.test_targets_local import (
     call,
     failure,
@@ -189,3 +191,9 @@ async def test_trace_of_w3c_reaches_the_function_in_x_ray_s_spelling():
         outcome = await target.invoke(b'{"do": "trace"}', "1", Trace(parent=parent))
     text = b'"Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"'
     assert outcome == Replied(body=text)
+
+
+async def test_region_of_the_aws_section_reaches_the_function():
+    function = LocalFunction(name="f", command=python("sample.describe"), directory=str(FUNCTIONS))
+    async with open_aws(AwsSettings(region="eu-central-1")) as aws, function.open(aws, lambda fact: None) as target:
+        assert (await call(target))["environment"]["AWS_REGION"] == "eu-central-1"

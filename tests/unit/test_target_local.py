@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from poller.model.errors import Denied
 from poller.targets.command import Command, command_of, handler_of
+from poller.targets.guard import left
 from poller.targets.output import LINE_LIMIT_BYTES, TAIL_LIMIT, Lines, Tail
 
 OURS = {
@@ -49,6 +50,33 @@ def test_configuration_wins():
     assert added.items() <= built.variables.items()
     assert built.variables["AWS_DEFAULT_REGION"] == "eu-west-1"
     assert built.arn == "arn:aws:lambda:eu-west-1:000000000000:function:f"
+
+
+@pytest.mark.parametrize(
+    ("added", "region", "ours", "expected"),
+    [
+        ({"AWS_REGION": "a"}, "b", {"AWS_REGION": "c"}, "a"),
+        ({}, "b", {"AWS_REGION": "c"}, "b"),
+        ({}, None, {"AWS_REGION": "c", "AWS_DEFAULT_REGION": "d"}, "c"),
+        ({}, None, {"AWS_DEFAULT_REGION": "d"}, "d"),
+        ({}, None, {}, "us-east-1"),
+    ],
+    ids=["the function's own", "the aws section's", "ours", "our default", "nobody's"],
+)
+def test_region_is_the_function_s_own_before_that_of_the_aws_section_before_ours(added, region, ours, expected):
+    built = command_of("f", ("x",), directory=None, memory_size=None, added=added, ours=ours, region=region)
+    assert built.variables["AWS_REGION"] == built.variables["AWS_DEFAULT_REGION"] == expected
+
+
+def test_without_memory_size_the_function_is_told_lambda_s_default_and_has_no_limit():
+    built = command_of("f", ("x",), directory=None, memory_size=None, added={}, ours={})
+    assert (built.variables["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"], built.memory_limit) == ("128", None)
+    assert command("x").memory_limit == 256
+
+
+def test_guard_knows_the_groups_that_are_left():
+    assert left(["+1\n", "+2\n", "+3\n", "-2\n", "-9\n"]) == [1, 3]
+    assert left([]) == []
 
 
 def test_secrets_are_not_shown_when_a_command_is_printed():
