@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.servers.loaded import CREDENTIALS
 from tests.servers.processes import MINISTACK, serving
 from tests.system.cloud import Cloud, clouded
 from tests.system.daemon import started, write
@@ -32,7 +33,7 @@ async def measure(cloud: Cloud, name: str, messages: int, status: int) -> None:
     async def behave(_: Delivery) -> int:
         return status if dice.random() < 0.05 else 200
 
-    arn = await create(cloud, name, VisibilityTimeout="30")
+    arn = await create(cloud, name, VisibilityTimeout="5")
     await fill(
         cloud,
         name,
@@ -43,7 +44,7 @@ async def measure(cloud: Cloud, name: str, messages: int, status: int) -> None:
         async with functions() as called:
             called.behave = behave
             config = write(Path(folder) / "c.yaml", settings(cloud, called, {"m": queue(arn, "f")}))
-            async with started(config) as daemon:
+            async with started(config, **CREDENTIALS) as daemon:
                 began = time.monotonic()
                 while await cloud.left(name):
                     if time.monotonic() > began + _PATIENCE:
@@ -56,7 +57,8 @@ async def measure(cloud: Cloud, name: str, messages: int, status: int) -> None:
     missing = messages - len(set(done))
     print(
         f"{name}: {messages} messages in {seconds:.0f} s, {missing} missing, {len(done) - len(set(done))} processed"
-        f" twice, {unsent} deliveries answered {status}"
+        f" twice, {unsent} deliveries answered {status}",
+        flush=True,
     )
 
 
