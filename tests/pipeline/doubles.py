@@ -210,10 +210,18 @@ class FakeQueue:
     def put(self, count: int = 1, **more: Any) -> None:
         for _ in range(count):
             self._next += 1
-            message = Message(number=self._next, record=record(self._next, arrived=now(), **more))
-            self.messages[message.record.id] = message
-            self._groups.setdefault(self._group(message), {})[message.number] = message
-            self._settle(message)
+            self._add(record(self._next, arrived=now(), **more))
+
+    def put_body(self, body: bytes) -> None:
+        """A message whose element of the event is given."""
+        self._next += 1
+        self._add(Record(id=str(self._next), body=body, arrived=now(), receipt=f"r{self._next}"))
+
+    def _add(self, made: Record) -> None:
+        message = Message(number=self._next, record=made)
+        self.messages[message.record.id] = message
+        self._groups.setdefault(self._group(message), {})[message.number] = message
+        self._settle(message)
         self._news.set()
 
     async def topology(self) -> Topology:

@@ -3,9 +3,8 @@
 import json
 
 from poller.model.outcome import Outcome
-from poller.model.record import Record
 from poller.model.trace import Trace
-from tests.pipeline.doubles import FakeFunction, FakeQueue, now, until, virtual, world
+from tests.pipeline.doubles import FakeFunction, FakeQueue, until, virtual, world
 
 XRAY = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"
 
@@ -26,8 +25,7 @@ class Traced(FakeFunction):
 async def test_the_function_is_handed_the_trace_of_the_first_message_that_has_one():
     queue, function = FakeQueue(), Traced()
     for number, attributes in enumerate(({}, {"AWSTraceHeader": XRAY}, {"AWSTraceHeader": "Root=1-other"}), 1):
-        body = json.dumps({"sequence": number, "attributes": attributes}).encode()
-        queue.visible.append(Record(id=str(number), body=body, arrived=now(), receipt=f"r{number}"))
+        queue.put_body(json.dumps({"sequence": number, "attributes": attributes}).encode())
     async with world(queue, function, batch_size=10):
         await until(lambda: len(queue.deleted) == 3)
     assert function.traces == [Trace(xray=XRAY)]
