@@ -53,8 +53,7 @@ class Lane:
                     return
                 del part  # or its records would stay in memory when they have been delivered
                 self._close_window_if_due()
-                full = self._batcher.ready(anyio.current_time())  # before what is held behind them
-                if not await self._deliver([*full, *self._too_old()]):
+                if not await self._deliver(self._due()):  # no name here holds what is delivered in memory
                     return
         work = self._resumption.rest(self._tools.new_id)
         if work is not None and not await self._delivery.finish(work):
@@ -86,6 +85,11 @@ class Lane:
                 return False
             self._batcher.reopen(anyio.current_time())
         return True
+
+    def _due(self) -> list[Piece]:
+        """What must leave now, in order: what is too old lies behind the batches that are full."""
+        full = self._batcher.ready(anyio.current_time())
+        return [*full, *self._too_old()]
 
     def _too_old(self) -> list[Piece]:
         """What MaximumRecordAgeInSeconds ended while its batch was gathered; delivering it gives it up."""
