@@ -172,9 +172,9 @@ SMALL = 8_000
 def _seconds(filters: Filters, body: bytes) -> float:
     best = float("inf")
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.thread_time()
         filters.match(body)
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.thread_time() - began)
     return best
 
 
@@ -183,4 +183,4 @@ def test_time_grows_at_most_linearly_with_the_payload(conditions: Any, payload: 
     filters = Filters("document", (json.dumps({"a": conditions}),))
     small, large = (json.dumps({"a": payload(n)}).encode() for n in (SMALL, 16 * SMALL))
     ratio = _seconds(filters, large) / max(_seconds(filters, small), 50e-6)
-    assert ratio < 16 * 4, "16 times the payload took more than 64 times as long"
+    assert ratio < 16 * 8, "16 times the payload took more than 128 times as long; what grows with the square takes 256"
