@@ -40,7 +40,8 @@ def plan(
         rows: what is stored of the mapping's shards.
         start: where the mapping began.
         missing: `Plan.missing` of the listing before; a listing can be torn, so one absence proves nothing. A parent
-            that nobody knows and that is missing twice counts as ended. A shard that has a row was begun when its
+            that nobody knows and that is missing twice counts as ended, unless a shard that we have not finished has
+            left the listing, too: it may be the parent's own parent. A shard that has a row was begun when its
             parents had ended, and their rows may have been removed since.
 
     Source: Kinesis guide, "Resharding, scaling, and parallel processing".
@@ -51,6 +52,7 @@ def plan(
     blocked: dict[str, tuple[str, ...]] = {}
     absent = {shard for shard, row in rows.items() if not row.ended and shard not in named}
     lost = frozenset(absent & missing)
+    leaving = bool(absent)
     for partition in listed:
         row = rows.get(partition.id)
         if row is not None and row.ended:
@@ -60,7 +62,8 @@ def plan(
         waits = tuple(
             parent
             for parent in partition.parents
-            if (parent in gone and parent not in missing) or (parent in known and not _ended(rows.get(parent)))
+            if (parent in gone and (leaving or parent not in missing))
+            or (parent in known and not _ended(rows.get(parent)))
         )
         if waits:
             blocked[partition.id] = waits

@@ -118,6 +118,12 @@ def test_plan(
     assert decided.blocked == waits
 
 
+def test_an_unknown_parent_does_not_count_as_ended_while_a_shard_that_left_the_stream_is_unfinished():
+    decided = plan([shard("c", "b")], {"a": OPEN}, start=START, missing=frozenset({"a", "b"}))
+    assert (decided.open, decided.blocked) == ({}, {"c": ("b",)})
+    assert plan([shard("c", "b")], {"a": ENDED}, start=START, missing=frozenset({"b"})).open == {"c": START}
+
+
 def test_an_unfinished_shard_is_lost_when_two_listings_in_a_row_do_not_name_it():
     once = plan([], {"a": OPEN}, start=START, missing=frozenset())
     assert (once.missing, once.lost) == (frozenset({"a"}), frozenset())
