@@ -60,7 +60,8 @@ def check(config: Path, *, connect: bool) -> None:
         for line in failures:
             click.echo(f"{config}: {line}", err=True)
         if not failures:
-            click.echo(f"{config}: {len(settings.mappings)} mappings, all good")
+            count = len(settings.mappings)
+            click.echo(f"{config}: {count} mapping{'' if count == 1 else 's'}, all good")
         return 1 if failures else 0
 
     sys.exit(_or_refuse(checked))
