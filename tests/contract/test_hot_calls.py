@@ -90,8 +90,17 @@ async def test_an_error_is_not_admitted():
 
 async def test_a_call_cancelled_while_it_waits_for_admission_closes_its_connection():
     async with calls_on(in_turn(Reply(body=b" " * 64 * 1024 * 1024))) as (calls, server):
-        with anyio.move_on_after(0.3):
-            await calls.get_records("kinesis", "i", 1, lambda _: anyio.sleep_forever())
+        waits = anyio.Event()
+
+        async def admit(_: int) -> None:
+            waits.set()
+            await anyio.sleep_forever()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(calls.get_records, "kinesis", "i", 1, admit)
+            with anyio.fail_after(20):
+                await waits.wait()
+            tasks.cancel_scope.cancel()
         with anyio.fail_after(5):
             await server.closed.wait()
 
