@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from poller.model.record import After, At, Position, Record, TrimHorizon
+from poller.model.record import After, At, From, Position, Record, TrimHorizon
 
 _Rank: TypeAlias = tuple[int, float]
 
@@ -27,8 +27,10 @@ def _rank(position: Position) -> _Rank:
             return (0, 0)
         case At(time=time):
             return (1, time)
+        case From(sequence=sequence):
+            return (2, 2 * int(sequence))
         case After(sequence=sequence):
-            return (2, int(sequence))
+            return (2, 2 * int(sequence) + 1)
 
 
 def spell(position: Position) -> str:
@@ -38,6 +40,8 @@ def spell(position: Position) -> str:
             return "TRIM_HORIZON"
         case At(time=time):
             return f"AT_TIMESTAMP {time:.3f}"
+        case From(sequence=sequence):
+            return f"AT_SEQUENCE_NUMBER {sequence}"
         case After(sequence=sequence):
             return sequence
 

@@ -106,10 +106,18 @@ class Row(NamedTuple):
 
 
 class Store(Protocol):
-    """Who remembers: a map from key to versioned bytes, with compare-and-swap."""
+    """Who remembers: a map from key to versioned bytes, with compare-and-swap.
+
+    A key is a folder, "/", and the rest: a mapping's rows lie under its name, the replicas' own under "@members".
+    """
+
+    shared: bool
+    """True where other processes may see and write the same rows."""
+    pace: float
+    """Seconds between two writes of one shard's row while nothing fails: what a crash repeats at most. 0: no pause."""
 
     async def get(self, key: str) -> Row | None:
-        """The row, None when there is none."""
+        """The row as the last acknowledged write left it, None when there is none."""
 
     async def put(self, key: str, value: bytes, expected: int) -> int:
         """Write if the row's version is `expected` (0: there is no row), durably. Answers the new version, `expected` + 1.
@@ -119,7 +127,17 @@ class Store(Protocol):
         """
 
     def scan(self, prefix: str) -> AsyncIterator[tuple[str, Row]]:
-        """All rows whose key starts with `prefix`, in key order."""
+        """All rows whose key starts with `prefix`, in key order, each as it was at some moment of the scan.
+
+        Args:
+            prefix: at least a whole folder, "/" included.
+        """
 
     async def delete(self, key: str, expected: int) -> None:
         """Remove the row if its version is `expected`. Raises `Superseded`."""
+
+    async def wake(self) -> None:
+        """Tell the others that they should look, where the store can; a hint, which may be lost. Raises nothing."""
+
+    async def wait(self, seconds: float) -> None:
+        """Return when somebody called `wake` or, at the latest, after `seconds`. Raises nothing."""

@@ -58,7 +58,13 @@ class After(msgspec.Struct, frozen=True, tag="after"):
     sequence: str
 
 
-Position: TypeAlias = TrimHorizon | At | After
+class From(msgspec.Struct, frozen=True, tag="from"):
+    """This record, which is not settled: an operator's choice, or where another reader stopped within it."""
+
+    sequence: str
+
+
+Position: TypeAlias = TrimHorizon | At | From | After
 """A place in a shard that can be stored. LATEST is not one: it is resolved to `At` when the shard is first seen."""
 
 

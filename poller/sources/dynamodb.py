@@ -12,7 +12,7 @@ from poller.aws.errors import translated
 from poller.aws.session import Aws
 from poller.model.errors import Denied, NotFound, ShardGone, Transient, Trimmed
 from poller.model.ports import Admit, Clock, Source, Unsettled
-from poller.model.record import After, At, Cursor, Page, Partition, Position, Record, Topology, TrimHorizon
+from poller.model.record import After, At, Cursor, From, Page, Partition, Position, Record, Topology, TrimHorizon
 from poller.sources.arn import parse_arn
 from poller.sources.dynamodb_event import DynamoDBFrame, cut_dynamodb, dynamodb_frame
 from poller.sources.stream import behind_newest, listed, read_on
@@ -118,7 +118,7 @@ class _OpenStream:
         try:
             answer = await self._iterator_answer(partition, **_place(position))
         except Trimmed as error:
-            if isinstance(position, After):
+            if isinstance(position, From | After):
                 raise
             raise Denied(f"{self.arn} {partition}: {error}") from error
         iterator: str = listed(answer, "ShardIterator", "GetShardIterator")
@@ -138,6 +138,8 @@ def _place(position: Position) -> dict[str, str]:
     match position:
         case TrimHorizon() | At():  # what is older than a moment is skipped where the answer is cut
             return {"ShardIteratorType": "TRIM_HORIZON"}
+        case From(sequence=sequence):
+            return {"ShardIteratorType": "AT_SEQUENCE_NUMBER", "SequenceNumber": sequence}
         case After(sequence=sequence):
             return {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": sequence}
 

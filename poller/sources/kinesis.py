@@ -12,7 +12,7 @@ from poller.aws.errors import translated
 from poller.aws.session import Aws
 from poller.model.errors import Denied, IteratorExpired, NotFound, ShardGone, Transient, Trimmed
 from poller.model.ports import Admit, Clock, Source, Unsettled
-from poller.model.record import After, At, Cursor, Page, Partition, Position, Record, Topology, TrimHorizon
+from poller.model.record import After, At, Cursor, From, Page, Partition, Position, Record, Topology, TrimHorizon
 from poller.sources.arn import parse_arn
 from poller.sources.kinesis_event import KinesisFrame, cut_kinesis, kinesis_frame
 from poller.sources.stream import behind_newest, listed, read_on
@@ -137,7 +137,7 @@ class _OpenStream:
         try:
             answer = await self._iterator_answer(partition, **_place(position))
         except Trimmed as error:
-            if isinstance(position, After):
+            if isinstance(position, From | After):
                 raise
             raise Denied(f"{self.arn} {partition}: {error}") from error
         iterator: str = listed(answer, "ShardIterator", "GetShardIterator")
@@ -159,6 +159,8 @@ def _place(position: Position) -> dict[str, Any]:
             return {"ShardIteratorType": "TRIM_HORIZON"}
         case At(time=time):
             return {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": time}
+        case From(sequence=sequence):
+            return {"ShardIteratorType": "AT_SEQUENCE_NUMBER", "StartingSequenceNumber": sequence}
         case After(sequence=sequence):
             return {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": sequence}
 

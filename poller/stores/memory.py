@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import anyio
+
 from poller.model.errors import Superseded
 from poller.model.ports import Row, Store
 
@@ -21,8 +23,12 @@ class MemoryStore:
 
 
 class _Memory:
+    shared = False
+    pace = 0.0
+
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}
+        self._news = anyio.Event()
 
     async def get(self, key: str) -> Row | None:
         return self._rows.get(key)
@@ -39,6 +45,14 @@ class _Memory:
     async def delete(self, key: str, expected: int) -> None:
         self._compare(key, expected)
         self._rows.pop(key, None)
+
+    async def wake(self) -> None:
+        self._news.set()
+        self._news = anyio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        with anyio.move_on_after(seconds):
+            await self._news.wait()
 
     def _compare(self, key: str, expected: int) -> None:
         row = self._rows.get(key)

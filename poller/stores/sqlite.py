@@ -102,6 +102,9 @@ class _Write:
 
 
 class _Sqlite:
+    shared = False
+    pace = 0.0
+
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._one_at_a_time = anyio.Lock()
@@ -122,6 +125,12 @@ class _Sqlite:
 
     async def delete(self, key: str, expected: int) -> None:
         await self._write(_Write(key, None, expected))
+
+    async def wake(self) -> None:
+        pass
+
+    async def wait(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
 
     async def close(self) -> None:
         await run_sync(self._connection.close)

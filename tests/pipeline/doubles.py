@@ -24,8 +24,8 @@ from poller.model.errors import PollerError, ShardGone, Trimmed
 from poller.model.facts import Fact
 from poller.model.outcome import Outcome, Replied
 from poller.model.policy import Policy
-from poller.model.ports import Admit, Source, Store, Unsettled
-from poller.model.record import After, At, Cursor, Page, Partition, Position, Record, Topology, TrimHorizon
+from poller.model.ports import Admit, Row, Source, Store, Unsettled
+from poller.model.record import After, At, Cursor, From, Page, Partition, Position, Record, Topology, TrimHorizon
 from poller.model.trace import Trace
 from poller.stores.memory import MemoryStore
 
@@ -57,6 +57,34 @@ def now() -> float:
 def record(sequence: int, *, arrived: float, key: str = "", data: str = "") -> Record:
     body = json.dumps({"sequence": sequence, "data": data}).encode()
     return Record(id=str(sequence), body=body, arrived=arrived, key=key, receipt=f"r{sequence}")
+
+
+class StoreAround:
+    """A store around another: what a double changes, it defines anew."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.shared = store.shared
+        self.pace = store.pace
+
+    async def get(self, key: str) -> Row | None:
+        return await self.store.get(key)
+
+    async def put(self, key: str, value: bytes, expected: int) -> int:
+        return await self.store.put(key, value, expected)
+
+    async def scan(self, prefix: str) -> AsyncIterator[tuple[str, Row]]:
+        async for row in self.store.scan(prefix):
+            yield row
+
+    async def delete(self, key: str, expected: int) -> None:
+        await self.store.delete(key, expected)
+
+    async def wake(self) -> None:
+        await self.store.wake()
+
+    async def wait(self, seconds: float) -> None:
+        await self.store.wait(seconds)
 
 
 @dataclass
@@ -140,6 +168,8 @@ class FakeStream:
                 return 0
             case At(time=time):
                 return next((i for i, each in enumerate(shard.records) if each.arrived >= time), len(shard.records))
+            case From(sequence=sequence):
+                return self._find(shard, After(str(int(sequence) - 1)))
             case After(sequence=sequence):
                 ids = [int(each.id) for each in shard.records]
                 if ids and int(sequence) < ids[0] - 1:

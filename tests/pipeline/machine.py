@@ -15,10 +15,10 @@ from poller.model.account import Account
 from poller.model.errors import Denied, IteratorExpired, PollerError, ShardGone, Throttled, Transient, Trimmed
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
 from poller.model.ports import Admit, Row, Store, Unsettled
-from poller.model.record import After, At, Cursor, Page, Partition, Record, Topology, TrimHorizon
+from poller.model.record import After, At, Cursor, From, Page, Partition, Record, Topology, TrimHorizon
 from poller.model.trace import Trace
 from tests.pipeline.algorithm import Flaw, Meaning, meaning
-from tests.pipeline.doubles import now
+from tests.pipeline.doubles import StoreAround, now
 from tests.pipeline.stories import Mood, ReadError, Story
 from tests.pipeline.witness import Put, Witness
 
@@ -165,6 +165,8 @@ class StoryStream:
                 return True
             case At(time=time):
                 return record.arrived >= time
+            case From(sequence=sequence):
+                return int(record.id) >= int(sequence)
             case After(sequence=sequence):
                 return int(record.id) > int(sequence)
 
@@ -230,11 +232,11 @@ class StoryFunction:
         return Replied(body=json.dumps({"batchItemFailures": failures}).encode())
 
 
-class StoryStore:
+class StoryStore(StoreAround):
     """Shows every row to the witness before it is stored; fails when the story wants it, before or after the deed."""
 
     def __init__(self, store: Store, witness: Witness) -> None:
-        self.store = store
+        super().__init__(store)
         self.witness = witness
         self.failures: deque[bool] = deque()
 

@@ -21,6 +21,7 @@ from tests.pipeline.doubles import (
     FakeQueue,
     FakeStream,
     Shard,
+    StoreAround,
     now,
     until,
     virtual,
@@ -137,11 +138,11 @@ async def test_an_absurd_retry_after_stops_a_shard_for_a_quarter_of_an_hour_at_t
         await until(lambda: function.succeeded == [1], within=2000)
 
 
-class Failing:
+class Failing(StoreAround):
     """A store that fails for some time, as one whose disk is full, and works again."""
 
     def __init__(self, store: Store) -> None:
-        self.store = store
+        super().__init__(store)
         self.failing = False
         self.reads_to_fail = 0
 

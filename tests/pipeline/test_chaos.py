@@ -18,7 +18,7 @@ from poller.model.policy import Latest
 from poller.model.ports import Admit, Row, Store
 from poller.model.record import After, Cursor, Page, TrimHorizon
 from poller.stores.memory import MemoryStore
-from tests.pipeline.doubles import Call, FakeFunction, FakeStream, World, now, virtual
+from tests.pipeline.doubles import Call, FakeFunction, FakeStream, StoreAround, World, now, virtual
 
 
 class Moody(FakeStream):
@@ -36,11 +36,11 @@ class Moody(FakeStream):
         return await super().read(partition, cursor, limit, admit)
 
 
-class MoodyStore:
+class MoodyStore(StoreAround):
     """A store whose calls fail now and then, before or after the deed, and can be killed in the middle."""
 
     def __init__(self, store: Store, dice: random.Random) -> None:
-        self.store = store
+        super().__init__(store)
         self.dice = dice
         self.calm = False
 

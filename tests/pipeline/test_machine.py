@@ -19,9 +19,10 @@ from poller.mapping.row import decode_shard, encode
 from poller.mapping.run import run_mapping
 from poller.mapping.tools import Tools
 from poller.model.outcome import Failed, Outcome, Refused, Replied
-from poller.model.ports import Admit, Row, Source, Store, Target, Unsettled
+from poller.model.ports import Admit, Row, Source, Target, Unsettled
 from poller.model.record import Cursor, Page, Record, Topology, TrimHorizon
 from poller.model.trace import Trace
+from tests.pipeline.doubles import StoreAround
 from tests.pipeline.play import Run, play
 from tests.pipeline.stories import Story, stories
 
@@ -147,24 +148,12 @@ class OneBudget:
         await self.target.check()
 
 
-class Forgetful:
+class Forgetful(StoreAround):
     """A store that keeps positions and forgets what lanes have in hand."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-
-    async def get(self, key: str) -> Row | None:
-        return await self.store.get(key)
-
-    async def put(self, key: str, value: bytes, expected: int) -> int:
-        return await self.store.put(key, value, expected)
 
     async def scan(self, prefix: str) -> AsyncIterator[tuple[str, Row]]:
         async for key, row in self.store.scan(prefix):
             yield key, Row(encode(msgspec.structs.replace(decode_shard(row.value), lanes=())), row.version)
-
-    async def delete(self, key: str, expected: int) -> None:
-        await self.store.delete(key, expected)
 
 
 async def committed_on_receipt(tools: Tools) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from poller.mapping.row import ShardRow, decode_shard
 from poller.model.facts import Fact, RecordsDiverted, RecordsDropped
-from poller.model.record import After, At, Position, TrimHorizon
+from poller.model.record import After, At, From, Position, TrimHorizon
 from tests.pipeline.algorithm import Expected, Flaw, Meaning, Rules, lane_of
 
 
@@ -236,5 +236,7 @@ def _rank(position: Position) -> tuple[int, float]:
             return 0, 0
         case At(time=time):
             return 1, time
+        case From(sequence=sequence):
+            return 2, 2 * int(sequence)
         case After(sequence=sequence):
-            return 2, int(sequence)
+            return 2, 2 * int(sequence) + 1
