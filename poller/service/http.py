@@ -19,7 +19,7 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 from poller.model.errors import SettingsError
 from poller.service.board import Board
 
-_PATHS = "/, /metrics, /healthz, /readyz, /api/mappings"
+_PATHS = "/, /metrics, /healthz, /readyz, /api/mappings, /api/fleet"
 _SHUTDOWN = 2.0
 """Seconds an answer under way is given when the server ends."""
 
@@ -56,6 +56,9 @@ def _application(registry: CollectorRegistry, board: Board) -> web.Application:
     async def mappings(_: web.Request) -> web.Response:
         return _json(board.document())
 
+    async def fleet(_: web.Request) -> web.Response:
+        return _json(board.fleet())
+
     async def index(_: web.Request) -> web.Response:
         return web.Response(text=page, content_type="text/html", headers={"Content-Security-Policy": policy})
 
@@ -65,6 +68,7 @@ def _application(registry: CollectorRegistry, board: Board) -> web.Application:
     application.router.add_get("/healthz", health)
     application.router.add_get("/readyz", ready)
     application.router.add_get("/api/mappings", mappings)
+    application.router.add_get("/api/fleet", fleet)
     return application
 
 

@@ -26,14 +26,19 @@ from poller.model.facts import (
     FunctionPrinted,
     MappingMoved,
     MappingRemoved,
+    MemberMoved,
     MessagesDeleted,
     RecordsDiverted,
     RecordsDropped,
     RecordsFiltered,
     Reloaded,
+    RosterSeen,
+    SelfFenced,
+    ShardPassed,
     SourceRead,
     State,
     Stopping,
+    StoreFailed,
 )
 from poller.model.outcome import Failed, Partial, Replied, failed_records, label
 from poller.model.ports import Clock
@@ -48,10 +53,11 @@ class Metrics:
         self._clock = clock
         self._standings = Standings()
         self._instruments = _Instruments()
+        self._fleet = _Fleet(self._instruments)
         self._mappings: dict[str, _Series] = {}
         self._removed: set[str] = set()
         self._instruments.gauges["poller_build_info"].labels(__version__).set(1)
-        registry.register(_Exposition(self._instruments, self._standings, self._mappings, clock))
+        registry.register(_Exposition(self._instruments, self._standings, self._mappings, self._fleet, clock))
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
@@ -68,6 +74,8 @@ class Metrics:
                 self._mappings.pop(fact.mapping, None)
                 self._standings.observe(fact, self._clock())
                 self._instruments.remove(fact.mapping)
+            case RosterSeen() | SelfFenced() | StoreFailed() | MemberMoved():
+                self._fleet.observe(fact, self._clock())
             case FunctionPrinted() | Stopping():
                 pass
             case _:
@@ -84,6 +92,40 @@ class Metrics:
                 return None
             series = self._mappings[mapping] = _Series(self._instruments, mapping)
         return series
+
+
+class _Fleet:
+    """What the replicas are seen to do."""
+
+    def __init__(self, instruments: _Instruments) -> None:
+        self._fenced = instruments.gauges["poller_self_fenced"]
+        self._fences = instruments.counters["poller_fences_total"]
+        self._errors = instruments.counters["poller_store_errors_total"]
+        self._members: Mapping[str, tuple[str, float, str]] = {}
+        self._seen_at = 0.0
+        self._fenced.set(0)
+
+    def observe(self, fact: RosterSeen | SelfFenced | StoreFailed | MemberMoved, now: float) -> None:
+        """Count a fact."""
+        match fact:
+            case RosterSeen():
+                self._members, self._seen_at = fact.members, now
+            case SelfFenced():
+                self._fenced.set(fact.seconds > 0.0)
+            case StoreFailed():
+                self._errors.inc()
+            case MemberMoved():
+                self._fences.inc(fact.fenced and fact.state == "gone")
+
+    def compute(self, name: str, now: float) -> Iterator[tuple[tuple[str, ...], float]]:
+        """The series of a family that only the moment of the scrape can tell."""
+        states = [state for state, _, _ in self._members.values()]
+        if name == "poller_members":
+            yield from (((state,), states.count(state)) for state in ("up", "leaving"))
+        else:
+            for member, (state, age, _) in self._members.items():
+                if state != "gone":
+                    yield (member,), age + max(0.0, now - self._seen_at)
 
 
 class _Instruments:
@@ -145,6 +187,7 @@ class _Series:
         self._polls = counters("poller_polls_total")
         self._poll_duration = histogram("poller_poll_duration_seconds")
         self._checkpoints = counters("poller_checkpoints_total")
+        self._moves = counters("poller_shard_moves_total")
 
     def observe(self, fact: Fact) -> None:
         """Count a fact of this mapping."""
@@ -168,6 +211,8 @@ class _Series:
                 self._deleted.inc(fact.deleted)
             case CheckpointWritten():
                 self._checkpoints[fact.outcome].inc()
+            case ShardPassed():
+                self._moves[fact.how].inc()
             case MappingMoved():
                 for state, gauge in self._states.items():
                     gauge.set(state == fact.state)
@@ -186,11 +231,17 @@ class _Exposition(Collector):
     """What a scrape sees: the table's families in order, counted before or computed now."""
 
     def __init__(
-        self, instruments: _Instruments, standings: Standings, mappings: Mapping[str, _Series], clock: Clock
+        self,
+        instruments: _Instruments,
+        standings: Standings,
+        mappings: Mapping[str, _Series],
+        fleet: _Fleet,
+        clock: Clock,
     ) -> None:
         self._instruments = instruments
         self._standings = standings
         self._mappings = mappings
+        self._fleet = fleet
         self._clock = clock
 
     def describe(self) -> Iterator[Metric]:
@@ -215,6 +266,10 @@ class _Exposition(Collector):
 
     def _computed(self, family: Family, now: float) -> Metric:
         metric = GaugeMetricFamily(family.name, family.help, labels=family.labels)
+        if "mapping" not in family.labels:
+            for labels, value in self._fleet.compute(family.name, now):
+                metric.add_metric(labels, value)
+            return metric
         compute = _AT_SCRAPE[family.name]
         for mapping in self._mappings:
             for last, value in compute(self._standings.of(mapping), now):
@@ -244,7 +299,7 @@ def _in_flight(shards: _Shards, now: float) -> _Values:  # noqa: ARG001  # one s
 
 
 def _shards(shards: _Shards, now: float) -> _Values:  # noqa: ARG001  # one signature for all
-    count = {"owned": 0, "blocked_on_parent": 0, "ended": 0, "released": 0}
+    count = {"owned": 0, "blocked_on_parent": 0, "ended": 0, "released": 0, "elsewhere": 0}
     for standing in shards.values():
         count[standing.state] += 1
     yield from (((state,), count[state]) for state in ("owned", "blocked_on_parent", "ended"))

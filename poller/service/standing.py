@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from poller.model.facts import BatchInvoked, BatchSent, Fact, MappingRemoved, ShardMoved, ShardStands, SourceRead
 
-ShardState: TypeAlias = Literal["owned", "blocked_on_parent", "ended", "released"]
+ShardState: TypeAlias = Literal["owned", "blocked_on_parent", "ended", "released", "elsewhere"]
 
 
 def iterator_age(*, oldest: float | None, behind: float, read_at: float, now: float) -> float:
@@ -34,6 +34,10 @@ class Standing:
 
     state: ShardState = "owned"
     checkpoint: str = ""
+    owner: str = ""
+    """The other replica that has it."""
+    since: float = 0.0
+    """Unix seconds at which it came into this state."""
     oldest: float | None = None
     behind: float = 0.0
     read_at: float = 0.0
@@ -69,7 +73,7 @@ class Standings:
         """Take a fact; `now` is its moment, unix seconds."""
         match fact:
             case ShardMoved():
-                self._moved(fact)
+                self._moved(fact, now)
             case SourceRead():
                 _read(self._shard(fact.mapping, fact.shard), fact, now)
             case ShardStands():
@@ -97,12 +101,12 @@ class Standings:
             standing = shards[shard] = Standing()
         return standing
 
-    def _moved(self, fact: ShardMoved) -> None:
+    def _moved(self, fact: ShardMoved, now: float) -> None:
         shards = self._mappings.setdefault(fact.mapping, {})
         if fact.to == "forgotten":
             shards.pop(fact.shard, None)
             return
-        shards[fact.shard] = Standing(state=fact.to, checkpoint=fact.position)
+        shards[fact.shard] = Standing(state=fact.to, checkpoint=fact.position, owner=fact.owner, since=now)
 
 
 def _read(shard: Standing, fact: SourceRead, now: float) -> None:
