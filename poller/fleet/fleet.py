@@ -188,6 +188,10 @@ class Fleet:
                 self._take(found)
                 self._looks_made = covers
 
+    def serving(self, stream: str) -> frozenset[str]:
+        """The members that stay and serve a stream, or a queue."""
+        return frozenset(name for name, serves in self._staying().items() if stream in serves)
+
     def live(self) -> Mapping[str, int]:
         """Every member that is not gone, with its epoch."""
         if not self.shared:
@@ -358,6 +362,7 @@ class Fleet:
         if self._fenced_itself:
             self._fenced_itself = False
             self._observe(SelfFenced(seconds=0.0))
+            self._tell_all()
         self._beaten.set()
         self._beaten = anyio.Event()
         if rung.is_set():

@@ -168,7 +168,7 @@ class FileShape(Shape):
     poll_interval: PollInterval = 1.0
     """Seconds between reads of an idle shard; a queue is long-polled, waiting this long (rounded up, at most 20)."""
     fleet: FleetShape = Field(default_factory=FleetShape)
-    """This replica among those that share its store."""
+    """What this replica is called by those that share its store, and how fast they take over."""
     limits: LimitsShape = Field(default_factory=LimitsShape)
     """AWS's quotas, as far as AWS raises them."""
     functions: dict[str, HttpShape | LocalShape | LambdaShape] = Field(default_factory=dict)

@@ -8,9 +8,10 @@ from typing import Any
 import anyio
 
 from poller.model.facts import MemberMoved, SelfFenced, ShardPassed
+from poller.model.policy import Scaling
 from poller.model.ports import Store
 from poller.stores.memory import MemoryStore
-from tests.pipeline.doubles import FakeFunction, FakeStream, Shard, until, virtual
+from tests.pipeline.doubles import FakeFunction, FakeQueue, FakeStream, Shard, until, virtual
 from tests.pipeline.replicas import Replica, running
 
 
@@ -178,7 +179,7 @@ async def test_while_the_store_is_away_streams_pause_and_go_on_without_a_duplica
 @virtual
 async def test_an_eleventh_replica_is_given_its_share_of_a_thousand_shards_and_no_shard_moves_twice():
     async with MemoryStore().open() as store:
-        scene = Scene(store, shards=1000)
+        scene = Scene(store, shards=1000, poll_interval=30.0)
         ten = [scene.replica(f"r{number:02}") for number in range(10)]
         eleventh = scene.replica("r10")
         async with running(*ten):
@@ -248,3 +249,34 @@ async def test_a_busy_shard_is_written_no_more_often_than_the_stores_pace():
             feeding.cancel_scope.cancel()
             await until(lambda: not scene.lost)
             assert scene.duplicates == 0
+
+
+class QueueScene(Scene):
+    """A queue, a slow function, and replicas that share a MaximumConcurrency."""
+
+    def __init__(self, store: Store, *, total: int) -> None:
+        super().__init__(store, scaling=Scaling(start=5, most=total, total=total), batch_size=1)
+        self.queue = FakeQueue()
+        self.function.seconds = 2.0
+
+    def replica(self, name: str, **more: Any) -> Replica:
+        return Replica(name, self.queue, self.function, self.store, self.invocations, **more, **self.policy)
+
+
+@virtual
+async def test_replicas_share_a_maximum_concurrency_and_never_exceed_it():
+    async with MemoryStore().open() as store:
+        scene = QueueScene(store, total=6)
+        scene.queue.put(2000)
+        a, b, c = (scene.replica(name) for name in "abc")
+        async with running(a):
+            await until(lambda: scene.function.running == 6)
+            async with running(b, c):
+                await anyio.sleep(60)
+                late = [name for at, name in scene.invocations if at > 30]
+                assert {name: late.count(name) > 20 for name in "abc"} == {"a": True, "b": True, "c": True}
+                await c.leave()
+                b.kill()
+                await anyio.sleep(30)
+                assert scene.function.running == 6
+        assert scene.function.most_running == 6

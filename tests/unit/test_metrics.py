@@ -20,6 +20,7 @@ from poller.model.facts import (
     RecordsDropped,
     RecordsFiltered,
     Reloaded,
+    RosterSeen,
     ShardMoved,
     ShardStands,
     SourceRead,
@@ -49,6 +50,12 @@ CONTRACT = {
     ("poller_poll_duration_seconds", "histogram", ("mapping",)),
     ("poller_checkpoints_total", "counter", ("mapping", "outcome")),
     ("poller_shards", "gauge", ("mapping", "state")),
+    ("poller_shard_moves_total", "counter", ("mapping", "kind")),
+    ("poller_members", "gauge", ("state",)),
+    ("poller_member_beat_age_seconds", "gauge", ("member",)),
+    ("poller_fences_total", "counter", ()),
+    ("poller_self_fenced", "gauge", ()),
+    ("poller_store_errors_total", "counter", ()),
     ("poller_mapping_state", "gauge", ("mapping", "state")),
     ("poller_config_last_reload_successful", "gauge", ()),
     ("poller_config_last_reload_success_timestamp_seconds", "gauge", ()),
@@ -142,6 +149,7 @@ def test_table_of_metrics_is_the_contract_with_users():
 
 def test_scrape_shows_the_names_types_and_labels_of_the_table_and_no_others(scraped: Scraped):
     scraped.observe(enabled(), owned(), read(1, behind=2.0), sent(), invoked(Replied()))
+    scraped.observe(RosterSeen(members={"a": ("up", 1.0, "")}))
     text = generate_latest(scraped.registry).decode()
     seen = set()
     for family in text_string_to_metric_families(text):
