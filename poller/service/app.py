@@ -16,7 +16,7 @@ import anyio
 import orjson
 from prometheus_client import CollectorRegistry
 
-from poller.aws.session import open_aws
+from poller.aws.session import Aws, open_aws
 from poller.mapping.budget import Budget
 from poller.model.errors import SettingsError
 from poller.model.facts import Fact, MappingRemoved, Reloaded, Stopping
@@ -80,9 +80,9 @@ class App:
         return self._settings
 
     @asynccontextmanager
-    async def _opened(self, settings: StoreSettings) -> AsyncIterator[Store]:
+    async def _opened(self, settings: StoreSettings, aws: Aws) -> AsyncIterator[Store]:
         """The store of a configuration. Positions in memory end with the process and not with a reload."""
-        async with settings.open() as store:
+        async with settings.open(aws) as store:
             if isinstance(settings, MemoryStore):
                 self._memory = store = self._memory or store
             yield store
@@ -162,8 +162,8 @@ class App:
         if not self._stopping:
             self._leave = anyio.Event()
         async with (
-            self._opened(settings.store) as store,
             open_aws(settings.aws) as aws,
+            self._opened(settings.store, aws) as store,
             serve(settings.server.host, settings.server.port, registry=self._registry, board=self._board) as port,
         ):
             _log.info("listening", extra={"fields": {"address": f"http://{settings.server.host}:{port}/"}})
