@@ -27,7 +27,7 @@ async def connect(settings: Settings) -> AsyncIterator[str]:
     """Ask the store and all mappings' sources, functions and destinations, one line for each that cannot be used."""
     async with open_aws(settings.aws) as aws:
         if error := (await _ask(_used(settings.store, aws))).error:
-            yield error
+            yield f"store: {error.removeprefix('store: ')}"
         for mapping in settings.mappings:
             asks: list[tuple[str, AbstractAsyncContextManager[Source | Target | Destination]]] = [
                 ("EventSourceArn", mapping.source.open(aws, time.time)),

@@ -33,7 +33,8 @@ _POSTGRES = (
 )
 """What libpq calls them."""
 _SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-_WRITABLE = ("any", "read-write", "primary")
+_WRITABLE = ("read-write", "primary")
+"""A standby lags behind what is acknowledged."""
 _HOST = re.compile(r"(?:\[[0-9a-fA-F:.%]+\]|[^\s:/\[\]@]+)(?::(?P<port>[0-9]{1,5}))?")
 
 

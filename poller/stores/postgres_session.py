@@ -94,15 +94,29 @@ class Session:
         if self._connection is None or self._connection.is_closed():
             self._channel = ""
             with _translated(self._driver), anyio.fail_after(_CONNECT):
-                connection = await self._driver.connect(self._address, timeout=_CONNECT)
+                chosen = None if "target_session_attrs=" in self._address else "read-write"  # a standby may lag behind
+                connection = await self._driver.connect(self._address, timeout=_CONNECT, target_session_attrs=chosen)
                 try:
                     await connection.execute(_DURABLE)
-                    await _make_table(connection)
+                    await self._make_table(connection)
                 except BaseException:
                     connection.terminate()
                     raise
             self._connection = connection
         return self._connection
+
+    async def _make_table(self, connection: Any) -> None:
+        """Make the table unless it is there; who may not make one is given one."""
+        if (await connection.fetchrow(_EXISTS))["found"]:
+            return
+        try:
+            async with connection.transaction():
+                await connection.execute(_ONE_MAKER)
+                await connection.execute(TABLE)
+        except self._driver.InsufficientPrivilegeError as error:
+            raise Denied(
+                f"store: postgresql: {_one_line(error)}: make the table with deploy/postgres/table.sql, or allow CREATE"
+            ) from error
 
     @contextmanager
     def _given_up_unless_done(self) -> Iterator[None]:
@@ -116,15 +130,6 @@ class Session:
             connection, self._connection = self._connection, None
             connection.terminate()
             raise
-
-
-async def _make_table(connection: Any) -> None:
-    """Make the table unless it is there; who may not make one can be given one."""
-    if (await connection.fetchrow(_EXISTS))["found"]:
-        return
-    async with connection.transaction():
-        await connection.execute(_ONE_MAKER)
-        await connection.execute(TABLE)
 
 
 def _driver() -> Any:

@@ -57,7 +57,7 @@ WRONG = [
     ("store in a database at a bad port", "store: postgresql://me:secret@a,b:70000/db", f'store: "b:70000" is not HOST or HOST:PORT, {_POSTGRES}'),
     ("store in a database with an unknown key", "store: 'postgresql://me:secret@host/db?ssl_mode=require'", 'store: "ssl_mode", after the ?, is not a known key, did you mean sslmode?'),
     ("store in a database with TLS of no kind", "store: 'postgresql://host/db?sslmode=on'", 'store: sslmode="on" is not one of the choices, allowed: disable, allow, prefer, require, verify-ca or verify-full'),
-    ("store in a database that cannot be written to", "store: 'postgresql://host/db?target_session_attrs=standby'", 'store: target_session_attrs="standby" is not one of the choices, allowed: any, read-write or primary'),
+    ("store in a database that cannot be written to", "store: 'postgresql://host/db?target_session_attrs=standby'", 'store: target_session_attrs="standby" is not one of the choices, allowed: read-write or primary'),
     ("store with a fragment", "store: 'postgresql://me:se#cret@host/db'", f"store: has a # that is not written as %23, {_POSTGRES}"),
     ("store without a file", "store: sqlite:///", "store: does not name a file, allowed: sqlite:///ABSOLUTE/PATH or sqlite://./RELATIVE/PATH"),
     ("store with a bare name", "store: sqlite://state.db", "store: does not name a file, allowed: sqlite:///ABSOLUTE/PATH or sqlite://./RELATIVE/PATH"),
