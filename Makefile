@@ -23,9 +23,11 @@ demo: $(VENV)/.filled  ## records of three sources delivered to local functions,
 	$(BIN)/poller demo $(ARGS)
 
 test: $(VENV)/.filled tests/servers/node_modules/.filled  ## all tests
+	tests/servers/debian.sh
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.filled tests/servers/node_modules/.filled  ## format, lint, types, import contracts, then all tests
+	tests/servers/debian.sh
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

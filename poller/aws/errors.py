@@ -28,6 +28,7 @@ from poller.model.errors import (
     NotFound,
     PollerError,
     ShardGone,
+    Superseded,
     Throttled,
     Transient,
     Trimmed,
@@ -118,6 +119,8 @@ def error_of(service: str, operation: str, code: str, message: str, status: int,
         return found
     if code in _ABSENT:
         return NotFound(f"{line} (check the name, region and account of the ARN)")
+    if code == "ConditionalCheckFailedException":
+        return Superseded(line)
     if code == "ExpiredNextTokenException":
         return IteratorExpired(line)
     if code in _PASSING or status >= 500 or status == 408:
@@ -208,6 +211,13 @@ def translated_error(service: str, operation: str, error: Exception) -> PollerEr
             return Transient(f"{service} {operation}: {type(error).__name__}: {error}")
         case _:  # what is left of botocore is about credentials, parameters and its own configuration
             return Denied(f"{service} {operation}: {_one_line(str(error))}")
+
+
+def found_item(error: PollerError) -> Mapping[str, Any] | None:
+    """The item that a refused conditional write of DynamoDB found; None: there is none, or the server does not say."""
+    cause = error.__cause__
+    item: Mapping[str, Any] | None = cause.response.get("Item") if isinstance(cause, ClientError) else None
+    return item
 
 
 @contextmanager

@@ -28,6 +28,8 @@ _CONNECT = 5.0
 _READ = 60.0
 """Seconds without a byte before an answer is given up; a long poll of a queue is silent for 20."""
 _CONNECTIONS = 500
+_PROMPT = 1.0
+"""Seconds to connect, and without a byte, after which a call is given up that somebody's lease depends on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,28 @@ class Aws:
         """
         return await self._opened(service, region, role_arn, hot=False)
 
+    @asynccontextmanager
+    async def prompt_client(
+        self, service: Service, *, region: str | None = None, endpoint_url: str | None = None
+    ) -> AsyncIterator[Any]:
+        """A client with connections of its own that sends once and does not wait for a silent server.
+
+        Its calls stand in `with translated(service, operation):`.
+
+        Args:
+            service: whose.
+            region: None: that of the settings.
+            endpoint_url: None: that of the settings.
+
+        Raises:
+            Denied: no region, no credentials, no such profile, no such endpoint.
+        """
+        async with AsyncExitStack() as stack:
+            with translated(service, "open"):
+                session = await self._session(None)
+                client = await self._create(stack, session, service, region, endpoint_url, _prompt_config())
+            yield client
+
     async def calls(self, *, region: str | None = None, role_arn: str | None = None) -> HotCalls:
         """The hot calls to one region as one role. No network is used before the first of them."""
         key = (region, role_arn)
@@ -111,18 +135,29 @@ class Aws:
     async def _open(self, service: Service, region: str | None, role_arn: str | None, *, hot: bool) -> Client:
         with translated(service, "open"):
             session = await self._session(role_arn)
-            try:
-                client: Client = await self._stack.enter_async_context(
-                    session.create_client(
-                        service,
-                        region_name=region or self._region(session),
-                        endpoint_url=self._settings.endpoint(service),
-                        config=_hot_config(service) if hot else _config(),
-                    )
+            config = _hot_config(service) if hot else _config()
+            return await self._create(self._stack, session, service, region, None, config)
+
+    async def _create(
+        self,
+        stack: AsyncExitStack,
+        session: AioSession,
+        service: Service,
+        region: str | None,
+        endpoint_url: str | None,
+        config: AioConfig,
+    ) -> Client:
+        try:
+            return await stack.enter_async_context(
+                session.create_client(
+                    service,
+                    region_name=region or self._region(session),
+                    endpoint_url=endpoint_url or self._settings.endpoint(service),
+                    config=config,
                 )
-            except ValueError as error:  # botocore's way to refuse an endpoint
-                raise Denied(f"aws: {service} cannot be reached: {error}") from error
-        return client
+            )
+        except ValueError as error:  # botocore's way to refuse an endpoint
+            raise Denied(f"aws: {service} cannot be reached: {error}") from error
 
     async def _session(self, role_arn: str | None) -> AioSession:
         if role_arn not in self._sessions:
@@ -185,6 +220,18 @@ def _config() -> AioConfig:
         read_timeout=_READ,
         max_pool_connections=_CONNECTIONS,
         retries={"mode": "standard", "total_max_attempts": 4},
+    )
+
+
+def _prompt_config() -> AioConfig:
+    """No second try behind our back: a write that is repeated has to know that it is."""
+    return AioConfig(
+        user_agent=_USER_AGENT,
+        parameter_validation=False,
+        connect_timeout=_PROMPT,
+        read_timeout=_PROMPT,
+        max_pool_connections=_CONNECTIONS,
+        retries={"mode": "standard", "total_max_attempts": 1},
     )
 
 

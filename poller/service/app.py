@@ -18,7 +18,7 @@ import anyio
 import orjson
 from prometheus_client import CollectorRegistry
 
-from poller.aws.session import open_aws
+from poller.aws.session import Aws, open_aws
 from poller.fleet.fleet import Fleet, Identity, Time
 from poller.mapping.budget import Budget
 from poller.mapping.tools import until
@@ -33,6 +33,7 @@ from poller.service.supervisor import House, Supervisor
 from poller.settings import MappingSettings, Settings, load
 from poller.stores import StoreSettings
 from poller.stores.memory import MemoryStore
+from poller.stores.sqlite import SqliteStore
 
 _log = logging.getLogger(__name__)
 
@@ -88,9 +89,9 @@ class App:
         return self._settings
 
     @asynccontextmanager
-    async def _opened(self, settings: StoreSettings) -> AsyncIterator[Store]:
+    async def _opened(self, settings: StoreSettings, aws: Aws) -> AsyncIterator[Store]:
         """The store of a configuration. Positions in memory end with the process and not with a reload."""
-        async with settings.open() as store:
+        async with settings.open(aws) as store:
             if isinstance(settings, MemoryStore):
                 self._memory = store = self._memory or store
             yield store
@@ -170,13 +171,14 @@ class App:
         if not self._stopping:
             self._leave = anyio.Event()
         async with (
-            self._opened(settings.store) as store,
             open_aws(settings.aws) as aws,
+            self._opened(settings.store, aws) as store,
+            _named(settings) as name,
             serve(settings.server.host, settings.server.port, registry=self._registry, board=self._board) as port,
         ):
             address = f"http://{settings.server.host}:{port}/"
             _log.info("listening", extra={"fields": {"address": address}})
-            fleet = self._fleet(settings, store, address)
+            fleet = self._fleet(settings, store, name, address)
             house = House(
                 aws=aws,
                 store=store,
@@ -196,9 +198,9 @@ class App:
             _log.warning("shutdown_grace is over: what is in flight will be delivered again")
         return finished
 
-    def _fleet(self, settings: Settings, store: Store, address: str) -> Fleet:
+    def _fleet(self, settings: Settings, store: Store, name: str, address: str) -> Fleet:
         """This replica among those that share the store."""
-        who = Identity(name=settings.fleet.id or socket.gethostname(), boot=self._boot, address=address)
+        who = Identity(name=name, boot=self._boot, address=address)
         self._board.named(who.name)
         clocks = Time(clock=time.time, elapsed=elapsed, chance=_chance)
         return Fleet(store, who, clocks, self.observe, limits=settings.fleet.limits)
@@ -220,6 +222,18 @@ class App:
             self._supervisor.stop()
             self._supervisor = None
         return not tasks.cancel_scope.cancelled_caught
+
+
+@asynccontextmanager
+async def _named(settings: Settings) -> AsyncIterator[str]:
+    """The name of this replica, the same after a restart: on one machine, numbered by a lock that ends with the process."""
+    if settings.fleet.id:
+        yield settings.fleet.id
+    elif isinstance(settings.store, SqliteStore):
+        async with settings.store.slot() as number:
+            yield f"{socket.gethostname()}-{number}"
+    else:
+        yield socket.gethostname()
 
 
 def elapsed() -> float:

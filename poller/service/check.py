@@ -1,28 +1,33 @@
-"""`poller check --connect`: asks each source, function and destination whether it exists and may be used."""
+"""`poller check --connect`: asks the store, and each source, function and destination, whether it may be used."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 import anyio
 
 from poller.aws.session import Aws, open_aws
-from poller.model.errors import PollerError, told
+from poller.model.errors import PollerError, Superseded, told
 from poller.model.facts import Fact
-from poller.model.ports import Destination, Source, Target
+from poller.model.ports import Destination, Source, Store, Target
 from poller.settings import MappingSettings, Settings
 from poller.sources.sqs import SqsQueue
+from poller.stores import StoreSettings
 
 _PATIENCE = 30.0
 """Seconds that one answer may take."""
+_NO_VERSION = 2**62
+"""Of a row: none was written so often."""
 
 
 async def connect(settings: Settings) -> AsyncIterator[str]:
-    """Ask all mappings' sources, functions and destinations, one line for each that cannot be used."""
+    """Ask the store and all mappings' sources, functions and destinations, one line for each that cannot be used."""
     async with open_aws(settings.aws) as aws:
+        if error := (await _ask(_used(settings.store, aws))).error:
+            yield f"store: {error.removeprefix('store: ')}"
         for mapping in settings.mappings:
             asks: list[tuple[str, AbstractAsyncContextManager[Source | Target | Destination]]] = [
                 ("EventSourceArn", mapping.source.open(aws, time.time)),
@@ -48,7 +53,29 @@ class _Asked:
     """Of a function, where it is known."""
 
 
-async def _ask(opening: AbstractAsyncContextManager[Source | Target | Destination]) -> _Asked:
+class _Usable:
+    """A store that is asked whether it would do what it is to do; nothing is written."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def check(self) -> None:
+        """Read, and make writes whose condition fails, since there is no such row."""
+        async for _ in self._store.scan("@check/"):
+            pass
+        await self._store.get("@check/row")
+        for write in (self._store.put("@check/row", b"", _NO_VERSION), self._store.delete("@check/row", _NO_VERSION)):
+            with suppress(Superseded):
+                await write
+
+
+@asynccontextmanager
+async def _used(settings: StoreSettings, aws: Aws) -> AsyncIterator[_Usable]:
+    async with settings.open(aws) as store:
+        yield _Usable(store)
+
+
+async def _ask(opening: AbstractAsyncContextManager[Source | Target | Destination | _Usable]) -> _Asked:
     found: list[str] = []
     timeout: float | None = None
     try:

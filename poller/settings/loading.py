@@ -8,7 +8,6 @@ from pathlib import Path
 from poller.aws.session import AwsSettings, Service
 from poller.fleet.member import DEFAULT, FAST
 from poller.model.errors import SettingsError
-from poller.settings import values
 from poller.settings.checking import checked
 from poller.settings.files import read
 from poller.settings.functions import function_of
@@ -16,6 +15,7 @@ from poller.settings.mappings import Around, mapping_of, report_conflicts
 from poller.settings.not_yet import NOT_YET_CLIENTS
 from poller.settings.sections import FleetSettings, MappingSettings, ServerSettings, Settings
 from poller.settings.shapes import AwsSection, FileShape
+from poller.settings.stores import STORES, store
 from poller.settings.tree import Mistake, Report, Tree, is_broken, plain, shown
 from poller.sources.sqs import SqsQueue
 from poller.stores import StoreSettings
@@ -104,11 +104,11 @@ def _store(address: str | None, tree: Tree, mappings: Mapping[str, MappingSettin
     if address is None:
         streams = [name for name, mapping in mappings.items() if not isinstance(mapping.source, SqsQueue)]
         if streams and "store" not in tree.entries():
-            text = f"is missing, {streams[0]} reads a stream and keeps its position in it, allowed: {values.STORES}"
+            text = f"is missing, {streams[0]} reads a stream and keeps its position in it, allowed: {STORES}"
             report(Mistake(place=place, text=text))
         return MemoryStore()
     try:
-        return values.store(address, str(Path(place.file).parent))
+        return store(address, str(Path(place.file).parent))
     except ValueError as error:
         report(Mistake(place=place, text=str(error)))
         return MemoryStore()

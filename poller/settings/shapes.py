@@ -154,7 +154,7 @@ class FileShape(Shape):
     aws: AwsSection = Field(default_factory=AwsSection)
     """How AWS is reached."""
     store: str | None = None
-    """Where positions are kept: memory://, sqlite:///ABSOLUTE/PATH or sqlite://./RELATIVE/PATH. Streams need it."""
+    """Where positions are kept: memory://, sqlite:///PATH, dynamodb://TABLE or postgresql://... Streams need it."""
     server: ServerShape = Field(default_factory=ServerShape)
     """Metrics, health and the status page."""
     shutdown_grace: float = Field(default=30.0, ge=0, le=3600)

@@ -1,4 +1,4 @@
-"""Texts of the file that mean something: sizes, times, addresses, stores, filter patterns. Nothing is opened here.
+"""Texts of the file that mean something: sizes, times, addresses, filter patterns. Nothing is opened here.
 
 Every function raises `ValueError` whose text is what follows `path.to.key: ` in a mistake.
 """
@@ -14,9 +14,6 @@ from urllib.parse import urlsplit
 
 from poller.mapping.filtering import LONGEST_PATTERN, compile_pattern, parse_pattern
 from poller.settings.tree import quoted, shown
-from poller.stores import StoreSettings
-from poller.stores.memory import MemoryStore
-from poller.stores.sqlite import SqliteStore
 
 MIB = 1024**2
 LEAST_MEMORY = 32 * MIB
@@ -27,7 +24,6 @@ _SIZES = "bytes or a size such as 256MiB (KiB, MiB, GiB, KB, MB, GB), at least 3
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_IN_URL = re.compile(r"[\x00-\x20\x7f]")
-STORES = "memory://, sqlite:///ABSOLUTE/PATH or sqlite://./RELATIVE/PATH"
 
 
 def size_bytes(value: object) -> int:
@@ -107,25 +103,6 @@ def environment(entries: Mapping[str, str]) -> Mapping[str, str]:
 def absolute(path: str, folder: str) -> str:
     """A path of the file; a relative one starts at the folder that holds the file."""
     return os.path.abspath(os.path.join(folder, path))  # noqa: PTH100, PTH118  # pathlib keeps the ".." that nobody wants in LAMBDA_TASK_ROOT
-
-
-def store(text: str, folder: str) -> StoreSettings:
-    """The store that an address names. It may hold a password and is not repeated."""
-    scheme, found, rest = text.partition("://")
-    match scheme:
-        case "memory" if found and not rest:
-            return MemoryStore()
-        case "sqlite" if found and ":memory:" in rest:
-            raise ValueError("is a store that forgets, allowed for that: memory://")
-        case "sqlite" if found and rest.startswith(("/", "./", "../")) and not rest.endswith("/") and "?" not in rest:
-            rest = "/" + rest.lstrip("/") if rest.startswith("/") else rest
-            return SqliteStore(path=absolute(rest, folder))
-        case "sqlite":
-            raise ValueError("does not name a file, allowed: sqlite:///ABSOLUTE/PATH or sqlite://./RELATIVE/PATH")
-        case "dynamodb" | "postgresql" | "postgres":
-            raise ValueError(f"{scheme}:// is not supported yet, allowed: {STORES}")
-        case _:
-            raise ValueError(f"is not a store, allowed: {STORES}")
 
 
 def pattern(value: object) -> str:

@@ -17,7 +17,7 @@ class MemoryStore:
     """`memory://`: positions are lost when the process ends."""
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Store]:
+    async def open(self, _: object = None) -> AsyncIterator[Store]:
         """An empty store."""
         yield _Memory()
 

@@ -6,7 +6,8 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.servers.processes import KINESIS_LOCAL, MINISTACK, MOTO, Server, serving
+from tests.servers.postgres import Postgres, postgres
+from tests.servers.processes import DYNALITE, KINESIS_LOCAL, MINISTACK, MOTO, Server, serving
 
 
 @pytest.fixture(scope="session")
@@ -27,11 +28,23 @@ def kinesis_local() -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def dynalite() -> Iterator[Server]:
+    with serving(DYNALITE) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[Postgres]:
+    with postgres() as server:
+        yield server
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed:
         for value in getattr(item, "funcargs", {}).values():
-            if isinstance(value, Server):
+            if isinstance(value, Server | Postgres):
                 report.sections.append((f"{value.name} printed", value.output()))
     return report

@@ -1,33 +1,33 @@
-"""What every store promises, run on each of them."""
+"""What every store promises, run on each of them against its real server."""
 
-import sqlite3
+import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
 
-from poller.model.errors import SettingsError, Superseded, Transient
+from poller.model.errors import Superseded
 from poller.model.ports import Store
-from poller.stores.memory import MemoryStore
-from poller.stores.sqlite import SqliteStore
+from tests.contract.stores import EVERY, SHARED, address_of, opened
+
+UNUSUAL = ["%", "_", "a'b", 'a"b', "a\\b", "a b", "a/b", "a#b", "\n", "é", "\U0001f600", "shardId-000000000001", "~"]
 
 
-def opened(kind: str, folder: Path) -> AbstractAsyncContextManager[Store]:
-    return MemoryStore().open() if kind == "memory" else SqliteStore(path=str(folder / "deep" / "state.db")).open()
+@pytest.fixture(params=EVERY)
+async def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return await address_of(request.param, request, tmp_path)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    async with opened(request.param, tmp_path) as store:
+@pytest.fixture
+async def store(address: str) -> AsyncIterator[Store]:
+    async with opened(address) as store:
         yield store
 
 
 async def test_a_key_that_was_never_written_has_no_row(store: Store):
-    assert await store.get("nothing") is None
+    assert await store.get("a/nothing") is None
 
 
 async def test_a_written_value_is_read_back_with_the_version_that_put_answered(store: Store):
@@ -38,43 +38,47 @@ async def test_a_written_value_is_read_back_with_the_version_that_put_answered(s
     assert await store.put("a/1", b"two", version) == version + 1
 
 
-@pytest.mark.parametrize("expected", [0, 2, 7])
-async def test_a_write_that_expects_another_version_changes_nothing(store: Store, expected: int):
+async def test_a_write_that_expects_another_version_changes_nothing(store: Store):
     await store.put("a/1", b"one", 0)
-    with pytest.raises(Superseded, match="a/1"):
-        await store.put("a/1", b"stale", expected)
+    for expected in (0, 2, 7):
+        with pytest.raises(Superseded, match=f"a/1 has version 1, not {expected}"):
+            await store.put("a/1", b"stale", expected)
     row = await store.get("a/1")
     assert row is not None
     assert row.value == b"one"
 
 
 async def test_a_write_to_a_missing_row_that_expects_one_is_superseded(store: Store):
-    with pytest.raises(Superseded):
+    with pytest.raises(Superseded, match="a/1 has version 0, not 3"):
         await store.put("a/1", b"one", 3)
     assert await store.get("a/1") is None
 
 
-async def test_of_many_writers_that_expect_the_same_version_one_wins(store: Store):
-    await store.put("row", b"start", 0)
+@pytest.mark.parametrize("expected", [0, 1])
+async def test_of_many_writers_that_expect_the_same_version_one_wins(store: Store, expected: int):
+    if expected:
+        await store.put("a/row", b"start", 0)
     won: list[int] = []
 
     async def write(writer: int) -> None:
         try:
-            await store.put("row", str(writer).encode(), 1)
+            await store.put("a/row", b"the same of each" if writer % 2 else str(writer).encode(), expected)
         except Superseded:
             return
         won.append(writer)
 
     async with anyio.create_task_group() as tasks:
-        for writer in range(50):
+        for writer in range(30):
             tasks.start_soon(write, writer)
-    row = await store.get("row")
+    row = await store.get("a/row")
     assert row is not None
-    assert [row.value, row.version] == [str(won[0]).encode(), 2]
+    assert row.version == expected + 1
     assert len(won) == 1
+    assert row.value == (b"the same of each" if won[0] % 2 else str(won[0]).encode())
 
 
-async def test_writes_that_share_a_transaction_succeed_and_fail_each_for_itself(store: Store):
+async def test_writes_that_come_together_succeed_and_fail_each_for_itself(store: Store):
+    await store.put("row/0", b"there", 0)
     results: dict[int, bool] = {}
 
     async def write(row: int) -> None:
@@ -88,119 +92,118 @@ async def test_writes_that_share_a_transaction_succeed_and_fail_each_for_itself(
     async with anyio.create_task_group() as tasks:
         for row in range(40):
             tasks.start_soon(write, row)
-    assert results == {row: row % 2 == 0 for row in range(40)}
+    assert results == {row: row % 2 == 0 and row > 0 for row in range(40)}
     assert len([key async for key, _ in store.scan("row/")]) == 20
 
 
 async def test_a_scan_yields_the_rows_below_a_prefix_in_key_order_and_no_others(store: Store):
-    for key in ["m/b", "m/a", "m", "n/a", "m/\U0001f600", "ma"]:
+    keys = ["m/b", "m/a", "n/a", "m/\U0001f600", "m/b/c", "ma/a", "@m/a"]
+    for key in keys:
         await store.put(key, key.encode(), 0)
     found = [(key, row.value) async for key, row in store.scan("m/")]
-    assert found == [("m/a", b"m/a"), ("m/b", b"m/b"), ("m/\U0001f600", "m/\U0001f600".encode())]
+    assert found == [(key, key.encode()) for key in ["m/a", "m/b", "m/b/c", "m/\U0001f600"]]
+    assert [key async for key, _ in store.scan("m/b")] == ["m/b", "m/b/c"]
 
 
-async def test_a_row_is_removed_only_under_its_version(store: Store):
-    await store.put("a", b"one", 0)
+async def test_unusual_characters_in_keys_mean_nothing(store: Store):
+    for rest in UNUSUAL:
+        await store.put(f"folder %_'/{rest}", rest.encode(), 0)
+    assert [key async for key, _ in store.scan("folder %_'/")] == sorted(f"folder %_'/{rest}" for rest in UNUSUAL)
+    for rest in UNUSUAL:
+        assert await store.get(f"folder %_'/{rest}") == (rest.encode(), 1)
+    assert [key async for key, _ in store.scan("folder %_'/%")] == ["folder %_'/%"]
+
+
+async def test_a_scan_of_more_than_one_page_misses_nothing(store: Store):
+    values = {f"m/{number:02}": os.urandom(300_000) for number in range(15)}
+    for key, value in values.items():
+        await store.put(key, value, 0)
+    assert [(key, row.value) async for key, row in store.scan("m/")] == list(values.items())
+
+
+async def test_a_row_is_removed_only_under_its_version_and_may_be_made_anew(store: Store):
+    await store.put("a/1", b"one", 0)
     with pytest.raises(Superseded):
-        await store.delete("a", 2)
-    await store.delete("a", 1)
-    assert await store.get("a") is None
+        await store.delete("a/1", 2)
+    with pytest.raises(Superseded):
+        await store.delete("a/1", 0)
+    await store.delete("a/1", 1)
+    assert await store.get("a/1") is None
+    with pytest.raises(Superseded):
+        await store.delete("a/1", 1)
+    assert await store.put("a/1", b"anew", 0) == 1
 
 
-async def test_sqlite_keeps_what_was_written_when_it_is_opened_again(tmp_path: Path):
-    async with opened("sqlite", tmp_path) as store:
-        await store.put("a", b"one", 0)
-    async with opened("sqlite", tmp_path) as store:
-        row = await store.get("a")
-    assert row is not None
-    assert (row.value, row.version) == (b"one", 1)
+async def test_a_large_value_comes_back_whole_and_is_replaced_by_a_small_one(address: str):
+    async with opened(address) as store:
+        version = 0
+        for size in (0, 380_000, 380_001, 1_200_000, 800_000, 10):
+            value = os.urandom(size)
+            version = await store.put("a/large", value, version)
+            assert await store.get("a/large") == (value, version)
+            assert [row async for row in store.scan("a/")] == [("a/large", (value, version))]
+        await store.put("a/large", os.urandom(900_000), version)
+        await store.delete("a/large", version + 1)
+        assert [key async for key, _ in store.scan("a/")] == []
 
 
-async def test_a_second_process_is_kept_out_of_a_sqlite_file_with_one_clear_line(tmp_path: Path):
-    async with opened("sqlite", tmp_path):
-        with pytest.raises(SettingsError, match=r"state\.db is in use by another poller"):
-            async with opened("sqlite", tmp_path):
-                pass
+async def test_a_cancelled_write_is_not_made_later_behind_the_back_of_who_asked_for_it(store: Store):
+    async with anyio.create_task_group() as tasks:
+        for row in range(5):
+            tasks.start_soon(store.put, f"a/{row}", b"in the way", 0)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await store.put("a/mine", b"cancelled", 0)
+    found = await store.get("a/mine")
+    version = found.version if found else 0
+    assert await store.put("a/mine", b"other", version) == version + 1
+    await store.put("a/0", b"later", 1)
+    assert await store.get("a/mine") == (b"other", version + 1)
 
 
-@pytest.mark.parametrize("content", [b"this is not a database, it is a text of some length" * 10])
-async def test_a_file_that_is_no_database_is_refused_with_one_clear_line(tmp_path: Path, content: bytes):
-    path = tmp_path / "state.db"
-    path.write_bytes(content)
-    with pytest.raises(SettingsError, match=r"state\.db cannot be used: file is not a database"):
-        async with SqliteStore(path=str(path)).open():
-            pass
+async def test_a_wait_ends_by_itself(store: Store):
+    with anyio.fail_after(10):
+        await store.wait(0.05)
 
 
-async def test_a_folder_that_cannot_be_made_is_refused_with_one_clear_line(tmp_path: Path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(SettingsError, match=r"cannot be used: (Not a directory|File exists)"):
-        async with SqliteStore(path=str(tmp_path / "file" / "state.db")).open():
-            pass
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "postgres"])
+async def test_a_wake_ends_the_wait_of_others(kind: str, request: pytest.FixtureRequest, tmp_path: Path):
+    address = await address_of(kind, request, tmp_path)
+    async with opened(address) as store, opened(address) as other, anyio.create_task_group() as tasks:
+        waiting = store if kind == "memory" else other
+
+        async def wait() -> None:
+            await waiting.wait(600)
+            await waiting.wait(600)
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(wait)
+        with anyio.fail_after(20):
+            while True:
+                await store.wake()
+                await anyio.sleep(0.05)
 
 
-class FailingDisk(sqlite3.Connection):
-    """A connection whose commits fail once and cannot be rolled back at first."""
-
-    commits_to_fail = 1
-    rollbacks_to_fail = 1
-
-    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
-        if sql == "COMMIT" and self.commits_to_fail:
-            self.commits_to_fail -= 1
-            raise sqlite3.OperationalError("disk I/O error")
-        return super().execute(sql, *parameters)
-
-    def rollback(self) -> None:
-        if self.in_transaction and self.rollbacks_to_fail:
-            self.rollbacks_to_fail -= 1
-            raise sqlite3.OperationalError("disk I/O error")
-        super().rollback()
+@pytest.mark.parametrize("kind", SHARED)
+async def test_what_one_process_wrote_another_reads(kind: str, request: pytest.FixtureRequest, tmp_path: Path):
+    address = await address_of(kind, request, tmp_path)
+    async with opened(address) as one, opened(address) as other:
+        assert one.shared
+        for version in range(20):
+            writer, reader = (one, other) if version % 2 else (other, one)
+            assert await writer.put("a/row", str(version).encode(), version) == version + 1
+            assert await reader.get("a/row") == (str(version).encode(), version + 1)
+            assert [row async for row in reader.scan("a/")] == [("a/row", (str(version).encode(), version + 1))]
+    async with opened(address) as again:
+        assert await again.get("a/row") == (b"19", 20)
 
 
-async def test_no_write_of_a_transaction_that_failed_is_called_written_and_the_next_one_succeeds(tmp_path: Path):
-    failed: list[str] = []
-    async with SqliteStore(path=str(tmp_path / "state.db")).open(FailingDisk) as store:
-
-        async def write(key: str) -> None:
-            try:
-                await store.put(key, b"x", 0)
-            except Transient:
-                failed.append(key)
-
-        async with anyio.create_task_group() as tasks:
-            for key in "abcdef":
-                tasks.start_soon(write, key)
-        assert failed
-        assert [key async for key, _ in store.scan("")] == sorted(set("abcdef") - set(failed))
-        for key in failed:
-            assert await store.put(key, b"y", 0) == 1
-
-
-async def test_a_full_disk_passes_and_nothing_is_called_written_that_is_not(tmp_path: Path):
-    script = """
-import resource, sys, anyio
-from poller.model.errors import Transient
-from poller.stores.sqlite import SqliteStore
-
-async def main():
-    async with SqliteStore(path=sys.argv[1]).open() as store:
-        version = await store.put("row", b"one", 0)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, -1))
-        try:
-            for _ in range(100):
-                version = await store.put("row", b"x" * 10_000, version)
-        except Transient as error:
-            print(error, file=sys.stderr)
-        else:
-            sys.exit("it was never full")
-        assert (await store.get("row")).version == version
-        resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
-        assert await store.put("row", b"two", version) == version + 1
-
-anyio.run(main)
-"""
-    command = [sys.executable, "-W", "error", "-c", script, str(tmp_path / "state.db")]
-    ended = await anyio.run_process(command, check=False)
-    assert ended.returncode == 0, ended.stderr.decode()
-    assert b"store: " in ended.stderr
+@pytest.mark.parametrize("kind", SHARED)
+async def test_processes_that_count_in_one_row_lose_no_count(kind: str, request: pytest.FixtureRequest, tmp_path: Path):
+    address = await address_of(kind, request, tmp_path)
+    command = [sys.executable, "-W", "error", "-m", "tests.contract.contender", address, "@members/count", "12"]
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(anyio.run_process, command)
+    async with opened(address) as store:
+        assert await store.get("@members/count") == (b"36", 36)

@@ -26,6 +26,7 @@ from tests.servers.npm import HERE, NODE
 START = 60.0
 """Seconds a server has to answer its first request."""
 _KINESIS_LOCAL = HERE / "node_modules" / "kinesis-local"
+_DYNALITE = HERE / "node_modules" / "dynalite"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ KINESIS_LOCAL = Program(
     command=lambda _: [str(NODE), "main.js"],
     environment=lambda port: {
         "KINESIS_MOCK_PLAIN_PORT": str(port),
-        "KINESIS_MOCK_TLS_PORT": str(_free_port()),
+        "KINESIS_MOCK_TLS_PORT": str(free_port()),
         "LOG_LEVEL": "WARN",
         # A stream is being created, split and deleted for 500 ms each; tests need to see the state, not to wait for it.
         **{
@@ -90,6 +91,17 @@ KINESIS_LOCAL = Program(
     body=b"{}",
 )
 
+DYNALITE = Program(
+    name="dynalite",
+    command=lambda port: [
+        str(NODE),
+        "-e",
+        f"require('dynalite')({{createTableMs: 50, deleteTableMs: 50}}).listen({port}, '127.0.0.1')",
+    ],
+    directory=_DYNALITE,
+    path="/",
+)
+
 
 @contextmanager
 def serving(program: Program) -> Iterator[Server]:
@@ -100,7 +112,7 @@ def serving(program: Program) -> Iterator[Server]:
     """
     if program.directory is not None and not program.directory.is_dir():
         raise RuntimeError(f"{program.name} is not installed: run `python -m tests.servers.npm ci`")
-    port = _free_port()
+    port = free_port()
     with tempfile.TemporaryDirectory(prefix=f"{program.name}-") as folder:
         log = Path(folder) / "output"
         with log.open("wb") as output:
@@ -121,7 +133,8 @@ def serving(program: Program) -> Iterator[Server]:
             _end(process)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -7,7 +7,9 @@ import pytest
 from poller.aws.session import AwsSettings
 from poller.settings import ServerSettings
 from poller.stores import StoreSettings
+from poller.stores.dynamodb import DynamoStore
 from poller.stores.memory import MemoryStore
+from poller.stores.postgres import PostgresStore
 from poller.stores.sqlite import SqliteStore
 from poller.targets import TargetSettings
 from poller.targets.aws_lambda import LambdaFunction
@@ -15,7 +17,8 @@ from poller.targets.http import HttpFunction
 from poller.targets.local import LocalFunction
 from tests.unit.settings_file import KINESIS, QUEUE, mapping, mistakes, settings
 
-_STORES = "memory://, sqlite:///ABSOLUTE/PATH or sqlite://./RELATIVE/PATH"
+_STORES = "memory://, sqlite:///ABSOLUTE/PATH, sqlite://./RELATIVE/PATH, dynamodb://TABLE or postgresql://USER:PASSWORD@HOST/DATABASE"  # fmt: skip
+_POSTGRES = "allowed: postgresql://USER:PASSWORD@HOST[:PORT]/DATABASE"
 _SIZES = "bytes or a size such as 256MiB (KiB, MiB, GiB, KB, MB, GB), at least 32MiB"
 
 # (id, the first line of the file, the mistake behind "poller.yaml:1: ")
@@ -41,8 +44,21 @@ WRONG = [
     ("endpoint with a bad port", "aws: {endpoints: {sqs: 'http://a:99999'}}", 'aws.endpoints.sqs: "http://a:99999" is not a URL, allowed: http://HOST[:PORT][/PATH] or https://...'),
     ("endpoint of an unknown service", "aws: {endpoints: {lamda: 'http://a'}}", "aws.endpoints.lamda: is not a known key, did you mean lambda?"),
     ("store that is none", "store: state.db", f"store: is not a store, allowed: {_STORES}"),
-    ("store at DynamoDB", "store: dynamodb://table", f"store: dynamodb:// is not supported yet, allowed: {_STORES}"),
-    ("store at PostgreSQL, whose password is kept", "store: postgresql://me:secret@host/db", f"store: postgresql:// is not supported yet, allowed: {_STORES}"),
+    ("store in a table without a name", "store: 'dynamodb://?create=true'", 'store: "" is not the name of a table, allowed: dynamodb://TABLE, a name of 3 to 255 letters, digits, -, _ and .'),
+    ("store in a table whose name is none", "store: dynamodb://my/table", 'store: "my/table" is not the name of a table, allowed: dynamodb://TABLE, a name of 3 to 255 letters, digits, -, _ and .'),
+    ("store in a table with an unknown key", "store: 'dynamodb://table?endpoint=http://a'", 'store: "endpoint", after the ?, is not a known key, did you mean endpoint_url?'),
+    ("store in a table with a key given twice", "store: 'dynamodb://table?create=true&create=true'", "store: create is given twice after the ?, allowed: once"),
+    ("store in a table with a key without a value", "store: 'dynamodb://table?region='", "store: region, after the ?, has no value, give one or leave it out"),
+    ("store in a table made perhaps", "store: 'dynamodb://table?create=yes'", 'store: create="yes" has the wrong form, allowed: true or false'),
+    ("store in a table in no region", "store: 'dynamodb://table?region=EU'", 'store: region="EU" has the wrong form, allowed: a region such as eu-west-1'),
+    ("store in a table at no URL", "store: 'dynamodb://table?endpoint_url=localhost'", 'store: "localhost" is not a URL, allowed: http://HOST[:PORT][/PATH] or https://...'),
+    ("store in a database without a host, whose password is kept", "store: 'postgresql:///db?password=secret'", f"store: does not name a host, {_POSTGRES}"),
+    ("store in no database, whose password is kept", "store: postgresql://me:secret@host", f"store: does not name a database, {_POSTGRES}"),
+    ("store in a database at a bad port", "store: postgresql://me:secret@a,b:70000/db", f'store: "b:70000" is not HOST or HOST:PORT, {_POSTGRES}'),
+    ("store in a database with an unknown key", "store: 'postgresql://me:secret@host/db?ssl_mode=require'", 'store: "ssl_mode", after the ?, is not a known key, did you mean sslmode?'),
+    ("store in a database with TLS of no kind", "store: 'postgresql://host/db?sslmode=on'", 'store: sslmode="on" is not one of the choices, allowed: disable, allow, prefer, require, verify-ca or verify-full'),
+    ("store in a database that cannot be written to", "store: 'postgresql://host/db?target_session_attrs=standby'", 'store: target_session_attrs="standby" is not one of the choices, allowed: read-write or primary'),
+    ("store with a fragment", "store: 'postgresql://me:se#cret@host/db'", f"store: has a # that is not written as %23, {_POSTGRES}"),
     ("store without a file", "store: sqlite:///", "store: does not name a file, allowed: sqlite:///ABSOLUTE/PATH or sqlite://./RELATIVE/PATH"),
     ("store with a bare name", "store: sqlite://state.db", "store: does not name a file, allowed: sqlite:///ABSOLUTE/PATH or sqlite://./RELATIVE/PATH"),
     ("store in SQLite's memory", "store: 'sqlite:///:memory:'", "store: is a store that forgets, allowed for that: memory://"),
@@ -104,11 +120,28 @@ def test_queues_alone_need_no_store(tmp_path: Path):
         ("memory://", MemoryStore()),
         ("sqlite:///var/lib/x.db", SqliteStore(path="/var/lib/x.db")),
         ("sqlite:////var/lib/x.db", SqliteStore(path="/var/lib/x.db")),
+        ("dynamodb://a.table", DynamoStore(table="a.table")),
+        (
+            "dynamodb://table?region=eu-west-1&endpoint_url=http://127.0.0.1:8000&create=true",
+            DynamoStore(table="table", region="eu-west-1", endpoint_url="http://127.0.0.1:8000", create=True),
+        ),
+        *(
+            (address, PostgresStore(address=address))
+            for address in (
+                "postgresql://me:secret@host/db",
+                "postgres://me@[::1]:5432/db?sslmode=verify-full&sslrootcert=/ca.pem&application_name=poller",
+                "postgresql://a:5432,b:5433/db?target_session_attrs=read-write",
+                "postgresql:///db?host=/run/postgresql",
+            )
+        ),
     ],
-    ids=["memory", "absolute", "absolute as SQLAlchemy has it"],
 )
 def test_a_store_is_named_by_its_address(tmp_path: Path, address: str, expected: StoreSettings):
     assert settings(tmp_path, mapping(QUEUE).replace("memory://", address)).store == expected
+
+
+def test_the_password_of_a_store_is_not_shown():
+    assert "secret" not in repr(PostgresStore(address="postgresql://me:secret@host/db"))
 
 
 def test_a_relative_store_starts_at_the_folder_of_the_file(tmp_path: Path):

@@ -1,0 +1,28 @@
+"""A process that counts up in a row that others count up in, too: ADDRESS KEY TIMES."""
+
+from __future__ import annotations
+
+import sys
+
+import anyio
+
+from poller.model.errors import Superseded, Transient
+from tests import conftest as _environment  # noqa: F401  # throw-away credentials
+from tests.contract.stores import opened
+
+
+async def main(address: str, key: str, times: int) -> None:
+    async with opened(address) as store:
+        done = 0
+        while done < times:
+            row = await store.get(key)
+            value, version = (int(row.value), row.version) if row else (0, 0)
+            try:
+                await store.put(key, str(value + 1).encode(), version)
+            except (Superseded, Transient):
+                continue
+            done += 1
+
+
+if __name__ == "__main__":
+    anyio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]))
