@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-STAYS = 20.0
+STAYS = 5.0
 """Seconds for which a shard that was handed over stays, so that two replicas with different news do not play ball."""
 ORPHANED_AFTER = 20.0
 """Seconds after which a shard that nobody has is anybody's, whoever it was meant for."""

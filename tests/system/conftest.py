@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.processes import KINESIS_LOCAL, MINISTACK, Server, serving
+from tests.servers.postgres import Postgres, postgres
+from tests.servers.processes import DYNALITE, KINESIS_LOCAL, MINISTACK, Server, serving
 from tests.system.cloud import Cloud, clouded
 from tests.system.functions import Functions, functions
 
@@ -24,6 +25,18 @@ def ministack() -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def kinesis_local() -> Iterator[Server]:
     with serving(KINESIS_LOCAL) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def dynalite() -> Iterator[Server]:
+    with serving(DYNALITE) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[Postgres]:
+    with postgres() as server:
         yield server
 
 

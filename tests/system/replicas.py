@@ -1,0 +1,282 @@
+"""Several daemons that share a store, hurt one after the other under load; and what came of it, checked offline."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import signal
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tests.servers.proxy import Proxy, proxy
+from tests.system.cloud import REGION, Cloud
+from tests.system.daemon import Daemon, started, write
+from tests.system.functions import Delivery, Functions
+
+MAPPING = "orders"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hurt:
+    """What one event cost."""
+
+    event: str
+    gap: float
+    """The longest time for which a shard of the victim was not served, seconds."""
+    duplicates: int
+
+    def __str__(self) -> str:
+        return f"{self.event}: gap {self.gap:.2f} s, {self.duplicates} duplicates"
+
+
+@dataclass(slots=True)
+class Produced:
+    """What was put into the stream."""
+
+    homes: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Shard and sequence number by text."""
+    running: bool = True
+
+    async def run(self, cloud: Cloud, stream: str) -> None:
+        for number in itertools.count():
+            if not self.running:
+                return
+            self.homes |= await cloud.put_many(stream, [f"{stream}-{number}-{index}" for index in range(12)])
+            await asyncio.sleep(0.1)
+
+
+class Crew:
+    """Replicas by name."""
+
+    def __init__(
+        self,
+        folder: Path,
+        cloud: Cloud,
+        called: Functions,
+        stream_arn: str,
+        *,
+        shards: int,
+        profile: str,
+        more: Any = None,
+    ) -> None:
+        self._folder = folder
+        self._cloud = cloud
+        self._called = called
+        self._arn = stream_arn
+        self._profile = profile
+        self._more = more or {}
+        self.shards = shards
+        self._ends = AsyncExitStack()
+        self.daemons: dict[str, Daemon] = {}
+        self.proxies: dict[str, Proxy] = {}
+        self.produced = Produced()
+        self.hurts: list[Hurt] = []
+        self.folders: list[Path] = []
+
+    async def start(self, name: str, store: str) -> None:
+        """Start a replica, or start it again."""
+        folder = self._folder / name
+        if folder not in self.folders:
+            folder.mkdir()
+            self.folders.append(folder)
+        config = write(folder / "c.yaml", self._settings(name, store))
+        self.daemons[name] = await self._ends.enter_async_context(started(config, "--log-level", "debug"))
+
+    def _settings(self, name: str, store: str) -> dict[str, Any]:
+        return {
+            "aws": {"region": REGION, "endpoint_url": self._cloud.url},
+            "store": store,
+            "server": {"port": 0},
+            "fleet": {"id": name, "profile": self._profile},
+            "poll_interval": 0.2,
+            "functions": {"orders": {"url": f"{self._called.url}/{name}", "timeout": 10}},
+            "mappings": {
+                MAPPING: {
+                    "EventSourceArn": self._arn,
+                    "FunctionName": "orders",
+                    "StartingPosition": "TRIM_HORIZON",
+                    "BatchSize": 20,
+                }
+                | self._more
+            },
+        }
+
+    async def close(self) -> None:
+        """End all that still run, without ceremony."""
+        await self._ends.aclose()
+
+    async def owned(self, name: str) -> int:
+        """Shards in a replica's hands."""
+        series = await self.daemons[name].metrics()
+        return int(series.get(("poller_shards", MAPPING, "owned"), 0))
+
+    async def settled(self, *names: str, fair: bool = True, within: float = 60.0) -> None:
+        """Wait until these have all shards, each its share."""
+        deadline = time.monotonic() + within
+        while True:
+            counts = [await self.owned(name) for name in names]
+            if sum(counts) == self.shards and (not fair or max(counts) - min(counts) <= 1):
+                return
+            assert time.monotonic() < deadline, f"not within {within:g} s: {self.shards} shards on {names}: {counts}"
+            await asyncio.sleep(0.1)
+
+    async def shards_of(self, name: str) -> set[str]:
+        """The shards in a replica's hands."""
+        told = await self.daemons[name].mapping(MAPPING)
+        return {shard["id"] for shard in told["shards"] if shard["state"] == "owned"}
+
+    async def hurt(self, event: str, victim: str, deed: Callable[[], Any], others: Sequence[str]) -> Hurt:
+        """Do something to a replica, wait until the others have its shards, and see what it cost."""
+        shards = await self.shards_of(victim)
+        before, began = len(self._called.deliveries), time.time()
+        await deed()
+        await self.settled(*others, fair=False)
+        await asyncio.sleep(1.0)
+        deliveries = self._called.deliveries
+        told = Hurt(
+            event=event,
+            gap=max(_gap(deliveries, shard, began) for shard in shards),
+            duplicates=_repeated(deliveries) - _repeated(deliveries[:before]),
+        )
+        self.hurts.append(told)
+        return told
+
+    async def leave(self, name: str) -> None:
+        """SIGTERM, and a clean end."""
+        await self.daemons[name].stop()
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL."""
+        await self.daemons[name].kill()
+
+    async def freeze(self, name: str) -> None:
+        """SIGSTOP."""
+        self.daemons[name].send(signal.SIGSTOP)
+
+    async def thaw(self, name: str) -> None:
+        """SIGCONT."""
+        self.daemons[name].send(signal.SIGCONT)
+
+
+def _gap(deliveries: Sequence[Delivery], shard: str, began: float) -> float:
+    """The longest time between the end of one success and the beginning of the next, from shortly before a moment on."""
+    ours = sorted(
+        (each.began, each.ended)
+        for each in deliveries
+        if each.ended and each.status == 200 and any(record.shard == shard for record in each.records)
+    )
+    around = [pair for pair in ours if pair[1] >= began - 1.0]
+    return max((after[0] - before[1] for before, after in itertools.pairwise(around)), default=0.0)
+
+
+def _repeated(deliveries: Sequence[Delivery]) -> int:
+    texts = [text for each in deliveries if each.status == 200 for text in each.texts]
+    return len(texts) - len(set(texts))
+
+
+def check(replicas: Crew, called: Functions) -> None:
+    """Nothing is lost, order is kept, nobody repeats what was checkpointed, and no checkpoint goes back."""
+    done = [each for each in called.deliveries if each.status == 200]
+    delivered = {text for each in done for text in each.texts}
+    lost = replicas.produced.homes.keys() - delivered
+    assert not lost, f"{len(lost)} records were never delivered, such as {sorted(lost)[:5]}"
+    _order_is_kept(done)
+    _checkpoints_never_go_back(replicas, done)
+
+
+def _order_is_kept(done: Sequence[Delivery]) -> None:
+    """The first delivery of each record comes behind the first delivery of the one before it in its shard."""
+    reached: dict[str, int] = defaultdict(int)
+    for each in sorted(done, key=lambda each: each.ended or 0.0):
+        sequences = [(record.shard, record.sequence) for record in each.records]
+        assert sequences == sorted(sequences), f"a batch out of order: {sequences}"
+        for shard, sequence in sequences:
+            reached[shard] = max(reached[shard], sequence)
+    first: dict[tuple[str, int], float] = {}
+    for each in done:
+        for record in each.records:
+            key = (record.shard, record.sequence)
+            first[key] = min(first.get(key, float("inf")), each.began)
+    for shard in reached:
+        moments = [moment for (of, _), moment in sorted(first.items()) if of == shard]
+        assert moments == sorted(moments), f"{shard}: a record overtook another"
+
+
+def _checkpoints_never_go_back(replicas: Crew, done: Sequence[Delivery]) -> None:
+    """Over all replicas; and what is begun after a checkpoint lies behind it."""
+    written = sorted(
+        (line["time"], line["shard"], int(line["position"]))
+        for folder in replicas.folders
+        for line in lines_of(folder, "checkpoint written")
+        if line["position"].isdigit()
+    )
+    reached: dict[str, int] = defaultdict(int)
+    for _, shard, position in written:
+        assert position >= reached[shard], f"{shard} went back from {reached[shard]} to {position}"
+        reached[shard] = position
+    for each in done:
+        for shard in {record.shard for record in each.records}:
+            stood = [
+                position for moment, of, position in written if of == shard and _seconds(moment) < each.began - 0.2
+            ]
+            first = min(record.sequence for record in each.records if record.shard == shard)
+            assert not stood or first > stood[-1], f"{shard}: {first} was sent again behind the checkpoint {stood[-1]}"
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
+
+
+def lines_of(folder: Path, message: str) -> list[dict[str, Any]]:
+    """Lines of all logs of one replica, over all its lives."""
+    texts = [log.read_text(errors="replace") for log in sorted(folder.glob("daemon-*.stderr"))]
+    lines = [line for text in texts for line in text.split("\n") if message in line and line.startswith("{")]
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+@asynccontextmanager
+async def crew(
+    names: Sequence[str],
+    store: Callable[[int | None], str],
+    *,
+    port: int | None,
+    folder: Path,
+    cloud: Cloud,
+    called: Functions,
+    stream: str,
+    shards: int = 6,
+    profile: str = "fast",
+) -> AsyncIterator[tuple[Crew, dict[str, str]]]:
+    """Replicas under load, each behind a proxy of its own to the store where that has a port.
+
+    Args:
+        store: the address of the store at a port; None: the store is a file.
+        port: of the store's server.
+    """
+    arn = await cloud.stream(stream, shards=shards)
+    async with AsyncExitStack() as proxies:
+        found = Crew(folder, cloud, called, arn, shards=shards, profile=profile)
+        addresses: dict[str, str] = {}
+        for name in names:
+            if port is None:
+                addresses[name] = store(None)
+            else:
+                found.proxies[name] = await proxies.enter_async_context(proxy(port))
+                addresses[name] = store(found.proxies[name].port)
+        producing = asyncio.create_task(found.produced.run(cloud, stream))
+        try:
+            for name in names:
+                await found.start(name, addresses[name])
+            await found.settled(*names)
+            yield found, addresses
+        finally:
+            found.produced.running = False
+            await producing
+            await found.close()
