@@ -20,21 +20,17 @@ _COMPILING = {"c++": "g++", "cmake": "cmake", "make": "make", "xz": "xz-utils"}
 """Commands that compile aws-lambda-ric, with the Debian package that has each."""
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> int | str:
     if missing := [package for command, package in _COMPILING.items() if shutil.which(command) is None]:
-        print(
-            f"the Node.js client of the tests is compiled where it is installed, for which this machine lacks "
-            f"{', '.join(missing)}: on Debian, apt-get install {' '.join(missing)}",
-            file=sys.stderr,
-        )
-        return 1
+        what = "the tests' Node.js client is compiled where it is installed, for which this machine lacks"
+        return f"{what} {', '.join(missing)}: on Debian, apt-get install {' '.join(missing)}"
     with tempfile.TemporaryDirectory() as commands:
         # The npm beside this node does not find its own files; what packages run shall meet the one that does.
         (Path(commands) / "node").symlink_to(NODE)
         (Path(commands) / "npm").symlink_to(_NPM)
         path = os.pathsep.join([commands, os.environ.get("PATH", os.defpath)])
         environment = {**os.environ, "PATH": path, "npm_package_config_node_gyp_nodedir": str(_NODE)}
-        command = [NODE, _NPM, *arguments, "--no-audit", "--no-fund"]
+        command = [str(each) for each in (NODE, _NPM, *arguments, "--no-audit", "--no-fund")]
         return subprocess.run(command, cwd=HERE, env=environment, check=False).returncode
 
 
