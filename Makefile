@@ -1,4 +1,5 @@
-# Every target makes what it needs: Python 3.11 (or later) and make are all a machine must have.
+# Every target makes what it needs: Python 3.11 (or later) and make are all a machine must have; the tests' Node.js client
+# is compiled, for which they need a C++ compiler, cmake and xz as well.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -111,7 +111,7 @@ class Aws:
             self._calls[key] = BotocoreCalls(opened)
         return self._calls[key]
 
-    async def signer(self, service: str, *, region: str | None = None) -> Signer:
+    async def signer(self, service: str, *, region: str | None = None, role_arn: str | None = None) -> Signer:
         """Signs requests that are sent by others, to a service behind HTTP.
 
         Raises:
@@ -121,7 +121,7 @@ class Aws:
         if region is None:
             raise Denied("no AWS region to sign for: set aws.region")
         with translated("sts", "open"):
-            session = await self._session(None)
+            session = await self._session(role_arn)
             return Signer(await session.get_credentials(), service, region)
 
     async def _opened(self, service: Service, region: str | None, role_arn: str | None, *, hot: bool) -> Client:

@@ -9,9 +9,11 @@ import anyio
 from poller.mapping.batch import Batch
 from poller.mapping.document import account_of
 from poller.mapping.tools import Tools
+from poller.model.account import Account
 from poller.model.errors import Denied, Transient
 from poller.model.facts import Condition, DestinationFailed, RecordsDiverted, RecordsDropped
 from poller.model.outcome import Outcome
+from poller.model.ports import Destination
 
 _PATIENCE = 30.0
 """Seconds that a destination may hold up its shard."""
@@ -38,7 +40,7 @@ async def give_up(
         invoke_count: attempts with exactly these records.
         window: the `timeWindowInfo` of the tumbling window they belong to.
     """
-    first, last = (records[0].id, records[-1].id) if records else ("", "")
+    told = False
     if tools.destination is not None and condition in ("RetryAttemptsExhausted", "RecordAgeExceeded"):
         account = account_of(
             records,
@@ -55,26 +57,22 @@ async def give_up(
             family=tools.family,
             time_window=window,
         )
-        try:
-            with anyio.fail_after(_PATIENCE):
-                await tools.destination.send(account)
-        except (Transient, Denied, TimeoutError) as error:
-            reason = str(error) or f"no answer within {_PATIENCE:g} s"
-            tools.observe(DestinationFailed(mapping=tools.mapping, shard=shard, records=len(records), reason=reason))
-        else:
-            tools.observe(
-                RecordsDiverted(
-                    mapping=tools.mapping,
-                    shard=shard,
-                    condition=condition,
-                    records=len(records),
-                    first=first,
-                    last=last,
-                )
-            )
-            return
+        failure = await _send(tools.destination, account)
+        told = failure is None
+        if failure is not None:
+            tools.observe(DestinationFailed(mapping=tools.mapping, shard=shard, records=len(records), reason=failure))
+    first, last = (records[0].id, records[-1].id) if records else ("", "")
+    fact = RecordsDiverted if told else RecordsDropped
     tools.observe(
-        RecordsDropped(
-            mapping=tools.mapping, shard=shard, condition=condition, records=len(records), first=first, last=last
-        )
+        fact(mapping=tools.mapping, shard=shard, condition=condition, records=len(records), first=first, last=last)
     )
+
+
+async def _send(destination: Destination, account: Account) -> str | None:
+    """Deliver the account. Answers why it was not, in one line."""
+    try:
+        with anyio.fail_after(_PATIENCE):
+            await destination.send(account)
+    except (Transient, Denied, TimeoutError) as error:
+        return str(error) or f"no answer within {_PATIENCE:g} s"
+    return None

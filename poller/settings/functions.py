@@ -15,6 +15,12 @@ from poller.targets.http import HttpFunction, SigV4, signed_for
 from poller.targets.local import LocalFunction
 
 LONGEST_NAME = 64
+_OF_SIGNING = {
+    "service": "says what to sign for",
+    "region": "says what to sign for",
+    "role_arn": "says who signs",
+}
+"""Keys of a function with url that mean nothing without sigv4."""
 
 
 def function_of(name: str, tree: Tree, report: Report) -> TargetSettings | None:
@@ -73,12 +79,14 @@ def _http(name: str, shape: HttpShape, tree: Tree, found: list[Mistake]) -> Http
     signing: SigV4 | None = None
     if shape.sigv4:
         known = signed_for(shape.url)
-        signing = SigV4(service=shape.service or known.service, region=shape.region or known.region)
+        signing = SigV4(
+            service=shape.service or known.service, region=shape.region or known.region, role_arn=shape.role_arn
+        )
         if any(header.lower() == "authorization" for header in shape.headers):
             text = "holds Authorization, which sigv4 makes: leave one of them out"
             found.append(Mistake(place=tree.find(("headers",)), text=text))
-    unsigned = [key for key in ("service", "region") if getattr(shape, key) and not shape.sigv4]
-    found += [Mistake(place=tree.find((key,)), text="says what to sign for, needed: sigv4: true") for key in unsigned]
+    unsigned = [key for key in _OF_SIGNING if getattr(shape, key) and not shape.sigv4]
+    found += [Mistake(place=tree.find((key,)), text=f"{_OF_SIGNING[key]}, needed: sigv4: true") for key in unsigned]
     if shape.ca and not shape.url.lower().startswith("https:"):
         found.append(Mistake(place=tree.find(("ca",)), text="is only for a url of https"))
     return HttpFunction(

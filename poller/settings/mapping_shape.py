@@ -186,6 +186,8 @@ class MappingShape(AwsShape):
     """Names and values for people."""
     role_arn: RoleArn | None = None
     """Ours: the role to assume for reading the source."""
+    destination_role_arn: RoleArn | None = None
+    """Ours: the role to assume for writing to the destination of DestinationConfig. Streams only."""
     poll_interval: PollInterval | None = None
     """Ours: seconds between reads of an idle shard; a queue is long-polled, waiting this long (at most 20)."""
     extend_visibility: bool = False

@@ -203,13 +203,14 @@ def _source(shape: MappingShape, source: EventSource, poll_interval: float, targ
 def _destination(shape: MappingShape) -> DestinationSettings | None:
     on_failure = shape.destination_config.on_failure if shape.destination_config else None
     arn = on_failure.destination_arn if on_failure else ""
+    role_arn = shape.destination_role_arn
     match arn.split(":")[2:3]:
         case ["sqs"]:
-            return SqsDestination(arn=arn)
+            return SqsDestination(arn=arn, role_arn=role_arn)
         case ["sns"]:
-            return SnsDestination(arn=arn)
+            return SnsDestination(arn=arn, role_arn=role_arn)
         case ["s3"]:
-            return S3Destination(arn=arn)
+            return S3Destination(arn=arn, role_arn=role_arn)
         case _:  # left out, or "", which clears it
             return None
 

@@ -27,6 +27,7 @@ APPLIES: Mapping[str, frozenset[Kind]] = {
     "BisectBatchOnFunctionError": _STREAMS,
     "TumblingWindowInSeconds": _STREAMS,
     "DestinationConfig": _STREAMS,
+    "destination_role_arn": _STREAMS,
     "ScalingConfig": _QUEUES,
     "ProvisionedPollerConfig": _QUEUES,
     "extend_visibility": _QUEUES,
@@ -175,6 +176,14 @@ def _tumbling_window_has_no_filters(case: Case) -> str | None:
     return None
 
 
+def _destination_role_has_a_destination(case: Case) -> str | None:
+    config = case.shape.destination_config
+    on_failure = config.on_failure if config else None
+    if case.is_stream and case.shape.destination_role_arn and not (on_failure and on_failure.destination_arn):
+        return "says who writes to the destination, needed: DestinationConfig.OnFailure.Destination"
+    return None
+
+
 def _provisioned_pollers_have_a_number(case: Case) -> str | None:
     config = case.shape.provisioned_poller_config
     if not case.is_queue or config is None:
@@ -212,6 +221,7 @@ RULES: tuple[tuple[str, tuple[str, ...], Check], ...] = (
     ("MaximumBatchingWindowInSeconds", (), _fifo_has_no_window),
     ("ParallelizationFactor", ("TumblingWindowInSeconds",), _tumbling_window_has_one_lane),
     ("FilterCriteria", ("TumblingWindowInSeconds",), _tumbling_window_has_no_filters),
+    ("destination_role_arn", ("DestinationConfig",), _destination_role_has_a_destination),
     ("ProvisionedPollerConfig", (), _provisioned_pollers_have_a_number),
     ("ProvisionedPollerConfig", ("ScalingConfig",), _provisioned_pollers_stand_alone),
     ("MetricsConfig.Metrics", (), _metric_names_differ),

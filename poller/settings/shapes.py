@@ -12,7 +12,7 @@ from poller.settings.mapping_shape import MOST_FILTERS, MappingShape
 from poller.settings.shape import PollInterval, RoleArn, Shape, Url
 
 _FOR_URL = "is only for a function with url"
-_FOR_LAMBDA = "is only for a function with lambda"
+_FOR_AWS = "is only for a function with lambda, or with url and sigv4"
 _SIGNING = dict.fromkeys(("sigv4", "service", "region", "ca"), _FOR_URL)
 _PROCESS = dict.fromkeys(
     ("directory", "concurrency", "environment", "memory_size", "idle_timeout"), "is only for a function with command"
@@ -89,7 +89,7 @@ class LimitsShape(Shape):
 class HttpShape(Shape):
     """A function that takes the event as the body of a POST."""
 
-    hints: ClassVar[Mapping[str, str]] = _PROCESS | {"role_arn": _FOR_LAMBDA}
+    hints: ClassVar[Mapping[str, str]] = _PROCESS
     url: Url
     """Where the event is posted to."""
     timeout: Timeout = 60.0
@@ -99,7 +99,9 @@ class HttpShape(Shape):
     ca: str | None = Field(default=None, min_length=1)
     """File of the certificates (PEM) that the server's must be signed by, in place of those that the system trusts."""
     sigv4: bool = False
-    """Sign each request with the credentials of the standard chain, as function URLs with AWS_IAM need it."""
+    """Sign each request, as function URLs with AWS_IAM need it."""
+    role_arn: RoleArn | None = None
+    """With sigv4: the role to assume for invoking. Default: the credentials of the standard chain sign."""
     service: str | None = Field(default=None, pattern=r"^[a-z0-9-]{1,64}$")
     """The service to sign for. Default: what the URL says, else lambda."""
     region: str | None = Field(default=None, pattern=r"^[a-z0-9-]{1,32}$")
@@ -109,7 +111,7 @@ class HttpShape(Shape):
 class LocalShape(Shape):
     """A command on this machine that speaks the Lambda Runtime API."""
 
-    hints: ClassVar[Mapping[str, str]] = _SIGNING | {"headers": _FOR_URL, "role_arn": _FOR_LAMBDA}
+    hints: ClassVar[Mapping[str, str]] = _SIGNING | {"headers": _FOR_URL, "role_arn": _FOR_AWS}
     command: list[str] = Field(min_length=1)
     """The program and its arguments, such as [python3, -m, awslambdaric, app.handler]."""
     directory: str | None = Field(default=None, min_length=1)

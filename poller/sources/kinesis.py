@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from poller.aws.calls import HotCalls
 from poller.aws.errors import translated
 from poller.aws.session import Aws
-from poller.model.errors import Denied, IteratorExpired, NotFound, ShardGone, Transient, Trimmed
-from poller.model.ports import Admit, Clock, Source, Unsettled
-from poller.model.record import After, At, Cursor, From, Page, Partition, Position, Record, Topology, TrimHorizon
+from poller.model.errors import IteratorExpired, Transient
+from poller.model.ports import Admit, Clock, Source
+from poller.model.record import After, At, Cursor, From, Page, Partition, Position, Topology, TrimHorizon
 from poller.sources.arn import parse_arn
 from poller.sources.kinesis_event import KinesisFrame, cut_kinesis, kinesis_frame
-from poller.sources.stream import behind_newest, listed, read_on
+from poller.sources.stream import Stream, listed
 
 _LIMIT = 10_000
 """Records a GetRecords answers at most."""
@@ -47,16 +46,10 @@ class KinesisStream:
 
 
 @dataclass(slots=True, kw_only=True)
-class _OpenStream:
+class _OpenStream(Stream):
     """The stream, as the `Source` port."""
 
-    arn: str
     frame: KinesisFrame
-    client: Any
-    calls: HotCalls
-    clock: Clock
-    redelivers: bool = False
-    ordered: bool = True
 
     async def topology(self) -> Topology:
         summary = await self._summary()
@@ -66,21 +59,10 @@ class _OpenStream:
             identity=str(listed(summary, "StreamCreationTimestamp", "DescribeStreamSummary").timestamp()),
         )
 
-    async def latest(self, partition: str) -> Cursor:
-        answer = await self._iterator_answer(partition, ShardIteratorType="LATEST")
-        return behind_newest(answer, self.clock())
-
     async def read(self, partition: str, cursor: Cursor, limit: int, admit: Admit) -> Page:
         limit = min(limit, _LIMIT)
-
-        async def iterator(position: Position) -> str:
-            return await self._iterator(partition, position)
-
-        async def get(token: str) -> bytes:
-            return await self.calls.get_records("kinesis", token, limit, admit, stream_arn=self.arn)
-
         return cut_kinesis(
-            await read_on(cursor, iterator, get),
+            await self.read_on(partition, cursor, limit, admit),
             frame=self.frame,
             shard=partition,
             position=cursor.position,
@@ -88,25 +70,29 @@ class _OpenStream:
             now=self.clock(),
         )
 
-    async def delete(self, records: Sequence[Record]) -> Sequence[Unsettled]:  # noqa: ARG002  -- a stream's settle is nothing
-        return ()
-
-    async def release(self, records: Sequence[Record]) -> None:
-        pass
-
-    async def extend(self, records: Sequence[Record], seconds: int) -> Sequence[Unsettled]:  # noqa: ARG002
-        return ()
-
     async def check(self) -> None:
         await self._summary()
         with translated("kinesis", "ListShards"):
             answer = await self.client.list_shards(StreamARN=self.arn, MaxResults=1)
-        for shard in listed(answer, "Shards", "ListShards"):
-            try:
-                cursor = await self.latest(shard["ShardId"])
-                await self.calls.get_records("kinesis", cursor.token, 1, _admitted, stream_arn=self.arn)
-            except ShardGone as error:
-                raise NotFound(f"{self.arn}: {error}") from error
+        await self.look_at(listed(answer, "Shards", "ListShards"))
+
+    async def ask_iterator(self, partition: str, place: Mapping[str, Any]) -> Any:
+        with translated("kinesis", "GetShardIterator"):
+            return await self.client.get_shard_iterator(StreamARN=self.arn, ShardId=partition, **place)
+
+    def place(self, position: Position) -> Mapping[str, Any]:
+        match position:
+            case TrimHorizon():
+                return {"ShardIteratorType": "TRIM_HORIZON"}
+            case At(time=time):
+                return {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": time}
+            case From(sequence=sequence):
+                return {"ShardIteratorType": "AT_SEQUENCE_NUMBER", "StartingSequenceNumber": sequence}
+            case After(sequence=sequence):
+                return {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": sequence}
+
+    async def get_records(self, token: str, limit: int, admit: Admit) -> bytes:
+        return await self.calls.get_records("kinesis", token, limit, admit, stream_arn=self.arn)
 
     async def _summary(self) -> Any:
         with translated("kinesis", "DescribeStreamSummary"):
@@ -132,37 +118,6 @@ class _OpenStream:
             token = answer.get("NextToken")
             following = {"NextToken": token} if token else {}
         return tuple(shards)
-
-    async def _iterator(self, partition: str, position: Position) -> str:
-        try:
-            answer = await self._iterator_answer(partition, **_place(position))
-        except Trimmed as error:
-            if isinstance(position, From | After):
-                raise
-            raise Denied(f"{self.arn} {partition}: {error}") from error
-        iterator: str = listed(answer, "ShardIterator", "GetShardIterator")
-        return iterator
-
-    async def _iterator_answer(self, partition: str, **place: Any) -> Any:
-        with translated("kinesis", "GetShardIterator"):
-            return await self.client.get_shard_iterator(StreamARN=self.arn, ShardId=partition, **place)
-
-
-async def _admitted(_: int) -> None:
-    """The look of `check` takes one record."""
-
-
-def _place(position: Position) -> dict[str, Any]:
-    """A position in the words of GetShardIterator."""
-    match position:
-        case TrimHorizon():
-            return {"ShardIteratorType": "TRIM_HORIZON"}
-        case At(time=time):
-            return {"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": time}
-        case From(sequence=sequence):
-            return {"ShardIteratorType": "AT_SEQUENCE_NUMBER", "StartingSequenceNumber": sequence}
-        case After(sequence=sequence):
-            return {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": sequence}
 
 
 def _partition(shard: dict[str, Any]) -> Partition:

@@ -75,11 +75,13 @@ _SLICE = 65_536
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigV4:
-    """What requests are signed for, with the credentials of the standard chain."""
+    """What requests are signed for, and as whom."""
 
     service: str = "lambda"
     region: str | None = None
     """None: the `aws` section's."""
+    role_arn: str | None = None
+    """Role to assume for invoking; None: the credentials of the standard chain."""
 
 
 def signed_for(url: str) -> SigV4:
@@ -255,7 +257,7 @@ class _Http:
         return headers
 
     async def _sign(self, what: SigV4, event: bytes, content_type: str) -> dict[str, str]:
-        signer = await self._aws.signer(what.service, region=what.region)
+        signer = await self._aws.signer(what.service, region=what.region, role_arn=what.role_arn)
         return await signer.sign(str(URL(self._settings.url)), event, content_type=content_type)
 
     def _unavailable(self, what: str, *, lasting: bool = False) -> Unavailable:

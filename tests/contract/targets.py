@@ -20,13 +20,13 @@ from poller.model.record import EVENT_LIMIT_BYTES
 from poller.targets.aws_lambda import LambdaFunction
 from poller.targets.http import HttpFunction
 from poller.targets.local import LocalFunction
-from tests.servers.npm import NODE
+from tests.servers.npm import HERE, NODE
 
 NOBODY = Aws(AwsSettings(), AsyncExitStack())
 FUNCTIONS = Path(__file__).parents[1] / "functions"
 RUNTIMES = {
     "python": (sys.executable, "-m", "awslambdaric", "contract.handler"),
-    "node": (str(NODE), "runtime.cjs"),
+    "node": (str(NODE), str(HERE / "node_modules" / "aws-lambda-ric" / "index.mjs"), "contract.handler"),
 }
 KINDS = ("python", "node", "http", "lambda")
 

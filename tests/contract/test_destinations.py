@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from poller.aws.session import Aws, AwsSettings, open_aws
@@ -255,6 +256,37 @@ async def test_a_queue_and_a_topic_are_reached_in_the_region_of_their_arn(place:
         assert await place.message(url)
         async with SnsDestination(arn=await place.topic()).open(elsewhere) as destination:
             await destination.check()
+
+
+@pytest.mark.parametrize("nowhere", NOWHERE, ids=kind)
+async def test_a_destination_is_written_to_as_its_role(place: Place, nowhere: DestinationSettings):
+    role = "arn:aws:iam::111122223333:role/write-failed"
+    destination = replace(await place.made(nowhere), role_arn=role)
+    async with place.open(destination) as opened:
+        await opened.check()
+        await opened.send(made_account())
+    assert await caller_of(destination, place.url) == "arn:aws:sts::111122223333:assumed-role/write-failed/poller"
+
+
+async def caller_of(destination: DestinationSettings, sts: str) -> str:
+    """Who STS says that it is whose key signs what is sent to a destination."""
+    async with scripted(lambda asked: replace(SNS_REFUSES, sent=0 if asked.method == "HEAD" else None)) as server:
+        settings = AwsSettings(region=REGION, endpoint_url=server.url, endpoints=(("sts", sts),))
+        async with open_aws(settings) as aws, destination.open(aws) as opened:
+            with pytest.raises(Denied):
+                await opened.check()  # PutObject waits for a 100 Continue first
+    key = server.requests[0].headers["authorization"].partition("Credential=")[2].partition("/")[0]
+    question = {"Action": "GetCallerIdentity", "Version": "2011-06-15"}
+    headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={key}/20261121/{REGION}/sts/aws4_request"}
+    async with aiohttp.ClientSession() as session, session.post(sts, data=question, headers=headers) as reply:
+        return (await reply.text()).partition("<Arn>")[2].partition("</Arn>")[0]
+
+
+@pytest.mark.parametrize("nowhere", NOWHERE, ids=kind)
+async def test_a_role_that_may_not_be_assumed_writes_nothing(place: Place, nowhere: DestinationSettings):
+    async with place.open(replace(await place.made(nowhere), role_arn="arn:aws:iam::0:role/r")) as destination:
+        with pytest.raises(Denied, match=r"^sts AssumeRole: ValidationError: Invalid RoleArn: arn:aws:iam::0:role/r$"):
+            await destination.send(made_account())
 
 
 async def test_a_bucket_is_followed_to_its_own_region():

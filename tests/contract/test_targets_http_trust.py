@@ -23,6 +23,10 @@ from poller.model.errors import Denied
 from poller.model.outcome import Outcome, Replied, Unavailable
 from poller.model.trace import Trace
 from poller.targets.http import HttpFunction, SigV4, signed_for
+from tests.servers.processes import Server
+
+ROLE = "arn:aws:iam::111122223333:role/invoke"
+ASSUMED = "arn:aws:sts::111122223333:assumed-role/invoke"
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,30 @@ async def test_request_is_signed_for_the_service_and_region_of_the_configuration
         await outcome_of(seen.url, sigv4=SigV4(service="execute-api", region="us-west-2"))
     ((request, _),) = seen.requests
     assert "/us-west-2/execute-api/aws4_request" in request.headers["Authorization"]
+
+
+async def test_request_is_signed_as_the_role_of_the_configuration(ministack: Server):
+    # STS answers who signed a request: the function of this test is STS.
+    url = f"{ministack.url}/?Action=GetCallerIdentity&Version=2011-06-15"
+    settings = AwsSettings(region="eu-west-1", endpoint_url=ministack.url)
+    for role, caller in ((None, "arn:aws:iam::000000000000:root"), (ROLE, f"{ASSUMED}/poller")):
+        function = HttpFunction(name="f", url=url, sigv4=SigV4(service="sts", role_arn=role))
+        async with open_aws(settings) as aws, function.open(aws, lambda fact: None) as target:
+            await target.check()
+            outcome = await target.invoke(b"", "1")
+        assert isinstance(outcome, Replied), outcome
+        assert f"<Arn>{caller}</Arn>" in outcome.body.decode()
+
+
+async def test_role_that_may_not_be_assumed_is_told_and_nothing_is_sent(ministack: Server):
+    settings = AwsSettings(region="eu-west-1", endpoint_url=ministack.url)
+    async with serving() as seen, open_aws(settings) as aws:
+        function = HttpFunction(name="f", url=seen.url, sigv4=SigV4(role_arn="arn:aws:iam::0:role/f"))
+        async with function.open(aws, lambda fact: None) as target:
+            outcome = await target.invoke(b"{}", "1")
+    reason = 'function "f": sts AssumeRole: ValidationError: Invalid RoleArn: arn:aws:iam::0:role/f'
+    assert outcome == Unavailable(reason=reason, lasting=True)
+    assert seen.requests == []
 
 
 async def test_without_a_region_nothing_is_signed_or_sent():

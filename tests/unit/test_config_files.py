@@ -91,7 +91,7 @@ def test_the_full_file_shows_every_key_that_is_supported():
     parts = schema()["$defs"]
     ours = {"EventSourceArn", "FunctionName"} | {key for mapping in document["mappings"].values() for key in mapping}
     aws_names = {key for key in parts["MappingShape"]["properties"] if key[0].isupper()}
-    aws_names |= {"role_arn", "poll_interval", "extend_visibility"}
+    aws_names |= {"role_arn", "destination_role_arn", "poll_interval", "extend_visibility"}
     assert aws_names - ours <= {field for field, idle in NOT_YET.items() if idle is None}
     assert document.keys() == schema()["properties"].keys()
     assert document["aws"].keys() == parts["AwsSection"]["properties"].keys()

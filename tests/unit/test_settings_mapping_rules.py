@@ -48,6 +48,8 @@ WRONG = [
     ("tumbling window above its range", KINESIS, ["TumblingWindowInSeconds: 901"], "7: mappings.m.TumblingWindowInSeconds: 901 is out of range, allowed: 0 to 900"),
     ("unknown response type", QUEUE, ["FunctionResponseTypes: [Report]"], '6: mappings.m.FunctionResponseTypes[0]: "Report" is not one of the choices, allowed: ReportBatchItemFailures'),
     ("destination of a queue", QUEUE, [f"DestinationConfig: {{OnFailure: {{Destination: {_DLQ}}}}}"], f"6: mappings.m.DestinationConfig: {_STREAM_ONLY}"),
+    ("role for the destination of a queue", QUEUE, ["destination_role_arn: arn:aws:iam::123456789012:role/r"], f"6: mappings.m.destination_role_arn: {_STREAM_ONLY}"),
+    ("role for no destination", KINESIS, ["DestinationConfig: {OnFailure: {Destination: ''}}", "destination_role_arn: arn:aws:iam::123456789012:role/r"], "8: mappings.m.destination_role_arn: says who writes to the destination, needed: DestinationConfig.OnFailure.Destination"),
     ("destination on success", KINESIS, ["DestinationConfig: {OnSuccess: {}}"], "7: mappings.m.DestinationConfig.OnSuccess: is not for event source mappings, allowed: OnFailure"),
     ("filter that is no JSON", KINESIS, ["FilterCriteria: {Filters: [{Pattern: '{'}]}"], '7: mappings.m.FilterCriteria.Filters[0].Pattern: "{" is not JSON, allowed: an object or the JSON text of one'),
     ("filter that is a list", KINESIS, ["FilterCriteria: {Filters: [{Pattern: [1]}]}"], "7: mappings.m.FilterCriteria.Filters[0].Pattern: [1] is not a pattern, allowed: an object or the JSON text of one"),

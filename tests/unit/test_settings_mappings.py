@@ -158,6 +158,16 @@ def test_a_destination_that_is_left_out_or_cleared_is_none(tmp_path: Path, more:
     assert _only(tmp_path, mapping(KINESIS, *more)).destination is None
 
 
+@pytest.mark.parametrize("arn", ["arn:aws:sqs:eu-west-1:123456789012:dlq", "arn:aws:sns:eu-west-1:123456789012:failed", "arn:aws:s3:::failed"])  # fmt: skip
+def test_a_destination_is_written_to_as_the_role_of_its_own(tmp_path: Path, arn: str):
+    written = "arn:aws:iam::123456789012:role/write"
+    lines = [f"DestinationConfig: {{OnFailure: {{Destination: '{arn}'}}}}", f"destination_role_arn: {written}"]
+    found = _only(tmp_path, mapping(KINESIS, *lines, f"role_arn: {_ROLE}"))
+    assert found.destination is not None
+    assert (found.source, found.destination.role_arn) == (KinesisStream(arn=KINESIS, role_arn=_ROLE), written)
+    assert json.loads(found.document)["destination_role_arn"] == written
+
+
 def test_a_changed_destination_asks_for_a_restart(tmp_path: Path):
     line = "DestinationConfig: {OnFailure: {Destination: 'arn:aws:s3:::one'}}"
     text = mapping(KINESIS, line)

@@ -13,7 +13,7 @@ from poller.stores.postgres import PostgresStore
 from poller.stores.sqlite import SqliteStore
 from poller.targets import TargetSettings
 from poller.targets.aws_lambda import LambdaFunction
-from poller.targets.http import HttpFunction
+from poller.targets.http import HttpFunction, SigV4
 from poller.targets.local import LocalFunction
 from tests.unit.settings_file import KINESIS, QUEUE, mapping, mistakes, settings
 
@@ -68,7 +68,8 @@ WRONG = [
     ("function without a block", "functions: {g: }", "functions.g: has no value, allowed: exactly one of url, command and lambda"),
     ("headers of a command", "functions: {g: {command: [a], headers: {}}}", "functions.g.headers: is only for a function with url"),
     ("concurrency of a url", "functions: {g: {url: 'http://a', concurrency: 2}}", "functions.g.concurrency: is only for a function with command"),
-    ("role of a url", "functions: {g: {url: 'http://a', role_arn: r}}", "functions.g.role_arn: is only for a function with lambda"),
+    ("role of a command", "functions: {g: {command: [a], role_arn: r}}", "functions.g.role_arn: is only for a function with lambda, or with url and sigv4"),
+    ("role of what is not signed", "functions: {g: {url: 'http://a', role_arn: 'arn:aws:iam::123456789012:role/r'}}", "functions.g.role_arn: says who signs, needed: sigv4: true"),
     ("signed command", "functions: {g: {command: [a], sigv4: true}}", "functions.g.sigv4: is only for a function with url"),
     ("region of what is not signed", "functions: {g: {url: 'http://a', region: eu-west-1}}", "functions.g.region: says what to sign for, needed: sigv4: true"),
     ("two authorizations", "functions: {g: {url: 'http://a', sigv4: true, headers: {authorization: x}}}", "functions.g.headers: holds Authorization, which sigv4 makes: leave one of them out"),
@@ -187,6 +188,7 @@ _ARN = "arn:aws:lambda:eu-central-1:123456789012:function:bill:live"
 @pytest.mark.parametrize(
     ("function", "name", "expected"),
     [
+        ("{url: 'http://a', sigv4: true, role_arn: 'arn:aws:iam::123456789012:role/r'}", "g", HttpFunction(name="g", url="http://a", sigv4=SigV4(role_arn="arn:aws:iam::123456789012:role/r"))),
         ("{url: 'http://a/b', timeout: 5, headers: {A: x}}", "g", HttpFunction(name="g", url="http://a/b", timeout=5.0, headers=(("A", "x"),))),
         ("{command: [a, b], timeout: 5, concurrency: 2, environment: {M: x}, memory_size: 256}", "g", LocalFunction(name="g", command=("a", "b"), timeout=5.0, concurrency=2, environment=(("M", "x"),), memory_size=256)),
         (f"{{lambda: '{_ARN}', timeout: 5}}", "g", LambdaFunction(name="g", function=_ARN, region="eu-central-1", timeout=5.0)),
@@ -195,7 +197,7 @@ _ARN = "arn:aws:lambda:eu-central-1:123456789012:function:bill:live"
         ("{lambda: bill}", "123456789012:function:o:$LATEST", LambdaFunction(name="123456789012:function:o:$LATEST", function="123456789012:function:o:$LATEST", region=None)),
         ("{lambda: bill}", _ARN, LambdaFunction(name=_ARN, function=_ARN, region="eu-central-1")),
     ],
-    ids=["http", "local", "lambda by ARN", "lambda by name", "unlisted name", "unlisted partial ARN", "unlisted ARN"],
+    ids=["signed http", "http", "local", "lambda by ARN", "lambda by name", "unlisted name", "unlisted partial ARN", "unlisted ARN"],
 )  # fmt: skip
 def test_a_function_name_is_looked_up_then_taken_for_a_lambda(
     tmp_path: Path, function: str, name: str, expected: TargetSettings
