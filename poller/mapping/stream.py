@@ -14,7 +14,7 @@ from poller.mapping.commit import Checkpoint
 from poller.mapping.shard import process
 from poller.mapping.tools import Tools
 from poller.model.errors import Denied, ShardGone, Superseded, Transient, Trimmed
-from poller.model.facts import MappingProblem, RecordsDropped, ShardMoved
+from poller.model.facts import MappingProblem, RecordsDropped, ShardMoved, SourceListed
 from poller.model.policy import Latest
 from poller.model.record import At, Cursor, Partition, Position, Topology, TrimHorizon
 
@@ -163,6 +163,7 @@ class Stream:
         if topology.identity != self._topology.identity:
             raise Transient(f"{self._tools.source_name} was deleted and created anew: starting afresh")
         self._topology, self._listed_anew = topology, True
+        self._tools.observe(SourceListed(mapping=self._tools.mapping, retention=topology.retention))
 
     async def _run_shard(self, shard: str, checkpoint: Checkpoint) -> None:
         """Process a shard to its end, the stop, or the loss of its ownership."""

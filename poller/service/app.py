@@ -14,7 +14,6 @@ from pathlib import Path
 
 import anyio
 import orjson
-from prometheus_client import CollectorRegistry
 
 from poller.aws.session import open_aws
 from poller.mapping.budget import Budget
@@ -58,10 +57,9 @@ class App:
     def __init__(self, config: Path, environ: Mapping[str, str]) -> None:
         self._config = config
         self._environ = environ
-        self._registry = CollectorRegistry(auto_describe=True)
         self._board = Board(time.time)
-        metrics = Metrics(self._registry, time.time)
-        self._observers = (metrics.observe, self._board.observe, LogFacts(time.time).observe)
+        self._metrics = Metrics(time.time)
+        self._observers = (self._metrics.observe, self._board.observe, LogFacts(time.time).observe)
         self._settings: Settings | None = None
         self._supervisor: Supervisor | None = None
         self._names: set[str] = set()
@@ -164,7 +162,7 @@ class App:
         async with (
             self._opened(settings.store) as store,
             open_aws(settings.aws) as aws,
-            serve(settings.server.host, settings.server.port, registry=self._registry, board=self._board) as port,
+            serve(settings.server.host, settings.server.port, metrics=self._metrics, board=self._board) as port,
         ):
             _log.info("listening", extra={"fields": {"address": f"http://{settings.server.host}:{port}/"}})
             house = House(

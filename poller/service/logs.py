@@ -26,6 +26,7 @@ from poller.model.facts import (
     Reloaded,
     ShardMoved,
     ShardStands,
+    SourceListed,
     SourceRead,
     Stopping,
 )
@@ -106,7 +107,7 @@ class LogFacts:
                 self._moved(fact)
             case Reloaded() | Stopping() | FunctionPrinted():
                 self._happened(fact)
-            case ShardStands():
+            case ShardStands() | SourceListed():
                 pass  # the metrics and the board tell where a shard stands; it changes with every batch
 
     def _read(self, fact: SourceRead) -> None:
