@@ -75,7 +75,8 @@ def _labels(expr: Any, known: Mapping[str, Metric]) -> frozenset[str] | None:
             return _aggregated(expr, known)
         case promql.BinaryExpr():
             return _matched(expr, known)
-    raise Unknown(f"{expr} is not understood")
+        case _:
+            raise Unknown(f"{expr} is not understood")
 
 
 def _selected(expr: promql.VectorSelector, known: Mapping[str, Metric]) -> frozenset[str]:
@@ -107,7 +108,8 @@ def _called(expr: promql.Call, known: Mapping[str, Metric]) -> frozenset[str] | 
             if "le" not in given[0]:
                 raise Unknown(f"{expr.prettify()} needs the label le")
             return given[0] - {"le"}
-    return given[0]
+        case _:
+            return given[0]
 
 
 def _aggregated(expr: promql.AggregateExpr, known: Mapping[str, Metric]) -> frozenset[str]:
