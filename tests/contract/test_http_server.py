@@ -151,6 +151,28 @@ async def test_metrics_are_openmetrics_when_prometheus_asks_for_it(daemon: Daemo
     assert sample(families, "poller_records_failed_total", mapping="m") == 5
 
 
+async def test_a_large_scrape_is_compressed_and_the_same(daemon: Daemon):
+    for number in range(40):
+        daemon.observe(*failing(f"m{number}"))
+    _, plain_headers, plain = await daemon.ask("/metrics", **{"Accept-Encoding": "identity"})
+    _, headers, body = await daemon.ask("/metrics", **{"Accept-Encoding": "gzip"})
+    assert len(plain) > 100_000
+    assert "Content-Encoding" not in plain_headers
+    assert headers["Content-Encoding"] == "gzip"
+    assert int(headers["Content-Length"]) < len(plain) / 5
+    ours = [line for line in plain.splitlines() if "poller_" in line]
+    assert [line for line in body.splitlines() if "poller_" in line] == ours
+
+
+async def test_a_scrape_may_name_the_samples_it_wants(daemon: Daemon):
+    daemon.observe(*failing("m"))
+    _, _, body = await daemon.ask("/metrics?name[]=poller_records_failed_total&name[]=process_open_fds")
+    assert {family.name for family in text_string_to_metric_families(body)} == {
+        "poller_records_failed",
+        "process_open_fds",
+    }
+
+
 async def test_healthz_is_ok_from_the_start(daemon: Daemon):
     status, _, body = await daemon.ask("/healthz")
     assert (status, body) == (200, "ok\n")

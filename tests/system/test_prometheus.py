@@ -13,7 +13,8 @@ from tests.system.cloud import Cloud
 from tests.system.daemon import started, write
 from tests.system.functions import Delivery, Functions
 from tests.system.settings import settings, stream
-from tests.unit.test_monitoring import queries
+from tests.unit.promql import queries
+from tools.dashboard import dashboard
 
 T = TypeVar("T")
 
@@ -84,5 +85,5 @@ async def _types(watcher: Prometheus) -> None:
 
 
 async def _dashboard(watcher: Prometheus) -> None:
-    empty = {place: expr for place, expr in queries().items() if not await watcher.query(expr)}
+    empty = {place: expr for place, expr in queries(dashboard()).items() if not await watcher.query(expr)}
     assert empty == {}

@@ -1,4 +1,4 @@
-"""Which labels an expression of PromQL has, and whether it asks only for what is exported. Pure."""
+"""What an expression of PromQL asks for and answers with, without asking anybody. No I/O."""
 
 from __future__ import annotations
 
@@ -55,6 +55,20 @@ def names_in(expr: str) -> set[str]:
         return True
 
     promql.walk(promql.parse(expr), visit)
+    return found
+
+
+def queries(dashboard: Mapping[str, Any]) -> dict[str, str]:
+    """The expressions of a dashboard by the place they stand at, with values in place of its variables."""
+    chosen = {f"${each['name']}": ".*" for each in dashboard["templating"]["list"]}
+    variables = {"$__rate_interval": "5m", "$__range": "1h", **chosen}
+    found = {}
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", ()):
+            expr = target["expr"]
+            for name, value in variables.items():
+                expr = expr.replace(name, value)
+            found[f"{panel['title']} {target['refId']}"] = expr
     return found
 
 

@@ -15,7 +15,7 @@ import yaml
 
 from poller.service.families import COMING, FAMILIES, PROCESS
 from poller.service.metrics import Metrics
-from tests.unit.promql import Metric, Unknown, exported, labels_of, names_in
+from tests.unit.promql import Metric, Unknown, exported, labels_of, names_in, queries
 from tools.monitoring import made
 
 ROOT = Path(__file__).parents[2]
@@ -37,23 +37,6 @@ def known() -> dict[str, Metric]:
     for rule in RULES:
         if "record" in rule:
             found[rule["record"]] = Metric(labels_of(rule["expr"], found))
-    return found
-
-
-def queries() -> dict[str, str]:
-    """The expressions of the dashboard by the place they stand at, with values in place of its variables."""
-    variables = {
-        "$__rate_interval": "5m",
-        "$__range": "1h",
-        **{f"${each['name']}": ".*" for each in DASHBOARD["templating"]["list"]},
-    }
-    found = {}
-    for panel in PANELS:
-        for target in panel["targets"]:
-            expr = target["expr"]
-            for name, value in variables.items():
-                expr = expr.replace(name, value)
-            found[f"{panel['title']} {target['refId']}"] = expr
     return found
 
 
@@ -98,7 +81,7 @@ def test_a_rule_asks_only_for_metrics_labels_and_values_of_the_table(rule: dict[
 
 def test_a_recorded_series_is_used():
     asked = {name for rule in RULES for name in names_in(rule["expr"])}
-    asked |= {name for expr in queries().values() for name in names_in(expr)}
+    asked |= {name for expr in queries(DASHBOARD).values() for name in names_in(expr)}
     assert {rule["record"] for rule in RULES if "record" in rule} <= asked
 
 
@@ -183,7 +166,7 @@ def test_the_page_of_alerts_names_only_what_there_is():
 
 
 def test_every_metric_of_the_table_is_on_the_dashboard_and_on_its_page():
-    asked = {name for expr in queries().values() for name in names_in(expr)}
+    asked = {name for expr in queries(DASHBOARD).values() for name in names_in(expr)}
     page = (ROOT / "docs" / "metrics.md").read_text()
     for family in (*FAMILIES, *PROCESS):
         ends = ("_bucket", "_sum", "_count") if family.kind == "histogram" else ("",)
@@ -193,7 +176,7 @@ def test_every_metric_of_the_table_is_on_the_dashboard_and_on_its_page():
 
 
 def test_the_dashboard_asks_only_for_metrics_labels_and_values_of_the_table_and_names_its_lines_by_their_labels():
-    expressions, found = queries(), known()
+    expressions, found = queries(DASHBOARD), known()
     for panel in PANELS:
         for target in panel["targets"]:
             labels = labels_of(expressions[f"{panel['title']} {target['refId']}"], found)
@@ -204,7 +187,7 @@ def test_the_dashboard_asks_only_for_metrics_labels_and_values_of_the_table_and_
 
 
 def test_prometheus_parses_every_expression_of_the_dashboard(tmp_path: Path):
-    rules = [{"record": f"query:{number}", "expr": expr} for number, expr in enumerate(queries().values())]
+    rules = [{"record": f"query:{number}", "expr": expr} for number, expr in enumerate(queries(DASHBOARD).values())]
     assert len(rules) > len(FAMILIES)
     (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
     promtool("check", "rules", "rules.yml", folder=tmp_path)
