@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias, get_args
 
-from poller.service.families import FAMILIES, PROCESS, Family, Topic
+from poller.service.families import Family, Topic
 
 Json: TypeAlias = dict[str, Any]
 
@@ -15,8 +16,9 @@ _SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _RATE = "$__rate_interval"
 
 
-def dashboard() -> Json:
+def dashboard(table: Sequence[Family]) -> Json:
     """The dashboard as Grafana imports it."""
+    rows = [(topic, [_panel(family) for family in table if family.topic == topic]) for topic in get_args(Topic)]
     return {
         "uid": "poller",
         "title": "poller",
@@ -33,7 +35,7 @@ def dashboard() -> Json:
         "annotations": {"list": []},
         "links": [],
         "templating": {"list": _variables()},
-        "panels": _laid_out([("overview", _overview()), *((topic, _panels(topic)) for topic in get_args(Topic))]),
+        "panels": _laid_out([("overview", _overview()), *rows]),
     }
 
 
@@ -117,10 +119,6 @@ def _stat(title: str, unit: str, expr: str, *, red: float | None = None) -> Json
         "options": {"reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}},
         "gridPos": {"w": 4, "h": 4},
     }
-
-
-def _panels(topic: Topic) -> list[Json]:
-    return [_panel(family) for family in (*FAMILIES, *PROCESS) if family.topic == topic]
 
 
 def _panel(family: Family) -> Json:

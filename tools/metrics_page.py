@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import get_args
 
-from poller.service.families import FAMILIES, PROCESS, Family, Topic
+from poller.service.families import Family, Topic
 
 _INTRODUCTION = """\
 # Metrics
@@ -27,13 +28,13 @@ What to do with them: [alerts](alerts.md), [rules](../deploy/prometheus/rules.ym
 """
 
 
-def page() -> str:
+def page(table: Sequence[Family]) -> str:
     """The page."""
-    return "\n".join([_INTRODUCTION, *(_section(topic) for topic in get_args(Topic))])
+    return "\n".join([_INTRODUCTION, *(_section(topic, table) for topic in get_args(Topic))])
 
 
-def _section(topic: Topic) -> str:
-    rows = [_row(family) for family in (*FAMILIES, *PROCESS) if family.topic == topic]
+def _section(topic: Topic, table: Sequence[Family]) -> str:
+    rows = [_row(family) for family in table if family.topic == topic]
     head = ["| name | type | labels | meaning |", "|---|---|---|---|"]
     return "\n".join([f"## {topic.capitalize()}", "", *head, *rows, ""])
 

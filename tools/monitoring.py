@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from poller.service.families import FAMILIES, PROCESS
 from tools.dashboard import dashboard
 from tools.metrics_page import page
 
@@ -15,7 +16,8 @@ PAGE = ROOT / "docs" / "metrics.md"
 
 def made() -> dict[Path, str]:
     """The files and what shall stand in them."""
-    return {DASHBOARD: json.dumps(dashboard(), indent=1, ensure_ascii=False) + "\n", PAGE: page()}
+    table = (*FAMILIES, *PROCESS)
+    return {DASHBOARD: json.dumps(dashboard(table), indent=1, ensure_ascii=False) + "\n", PAGE: page(table)}
 
 
 if __name__ == "__main__":

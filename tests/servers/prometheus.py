@@ -38,9 +38,13 @@ class Prometheus:
         found: list[dict[str, Any]] = (await self.ask("query", query=expr))["result"]
         return found
 
-    async def alerts(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """What is pending or firing, by alert and mapping."""
-        alerts = (await self.ask("alerts"))["alerts"]
+    async def alerts(self, *, soon: bool = False) -> dict[tuple[str, str], dict[str, Any]]:
+        """What is pending or firing, by alert and mapping.
+
+        Args:
+            soon: of the copies that wait for a second where the rules wait for minutes.
+        """
+        alerts = [each for each in (await self.ask("alerts"))["alerts"] if ("soon" in each["labels"]) is soon]
         return {(each["labels"]["alertname"], each["labels"].get("mapping", "")): each for each in alerts}
 
 
@@ -48,14 +52,18 @@ class Prometheus:
 def prometheus(folder: Path, *targets: str) -> Iterator[Prometheus]:
     """Scrape these addresses (`host:port`) as deploy/prometheus/prometheus.yml says, with its rules as they are.
 
-    Only the intervals are shorter: it scrapes and evaluates several times a second.
+    Only the intervals are shorter: it scrapes and evaluates several times a second. Beside the rules as they are stand
+    copies of the alerts that wait, which wait for a second and carry the label `soon`.
     """
     program = shutil.which("prometheus")
     if program is None:
         raise RuntimeError("Prometheus is not installed: run tests/servers/debian.sh prometheus")
     document = yaml.safe_load(_SHIPPED.read_text())
     document["global"] = {"scrape_interval": "250ms", "evaluation_interval": "500ms", "scrape_timeout": "250ms"}
-    document["rule_files"] = [str(_SHIPPED.parent / name) for name in document["rule_files"]]
+    (rules,) = [_SHIPPED.parent / name for name in document["rule_files"]]
+    soon = folder / "soon.yml"
+    soon.write_text(yaml.safe_dump(_soon(yaml.safe_load(rules.read_text()))))
+    document["rule_files"] = [str(rules), str(soon)]
     (job,) = document["scrape_configs"]
     job["static_configs"] = [{"targets": list(targets)}]
     config = folder / "prometheus.yml"
@@ -73,3 +81,10 @@ def prometheus(folder: Path, *targets: str) -> Iterator[Prometheus]:
     )
     with serving(started) as server:
         yield Prometheus(url=server.url)
+
+
+def _soon(rules: dict[str, Any]) -> dict[str, Any]:
+    """The alerts that wait, with nothing changed but for how long."""
+    waiting = [rule for group in rules["groups"] for rule in group["rules"] if "for" in rule]
+    hurried = [rule | {"for": "1s", "labels": rule["labels"] | {"soon": "yes"}} for rule in waiting]
+    return {"groups": [{"name": "soon", "rules": hurried}]}

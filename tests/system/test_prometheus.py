@@ -57,7 +57,10 @@ async def test_prometheus_finds_every_metric_of_the_table_and_alerts_on_what_is_
 
 
 async def _alerts(watcher: Prometheus) -> None:
-    """Rules as they are shipped: one that does not wait fires, those that wait for minutes have begun to."""
+    """Rules as they are shipped: one that does not wait fires, those that wait for minutes have begun to.
+
+    Copies of these, whose `for` is a second, fire.
+    """
     lost, blocked = ("PollerRecordsDropped", "loses"), ("PollerShardBlocked", "retries")
     failing = ("PollerErrorRatioHigh", "retries")
     alerts = await poll(watcher.alerts, is_=lambda alerts: {lost, blocked, failing} <= alerts.keys())
@@ -70,7 +73,14 @@ async def _alerts(watcher: Prometheus) -> None:
     assert "times in a row" in alerts[blocked]["annotations"]["description"]
     assert alerts[failing]["state"] == "pending"
     assert alerts[failing]["labels"]["outcome"] == "function_error"
-    assert alerts.keys() <= {lost, blocked, failing, ("PollerErrorRatioHigh", "loses")}
+    expected = {lost, blocked, failing, ("PollerErrorRatioHigh", "loses")}
+    assert alerts.keys() <= expected
+    waited = await poll(
+        lambda: watcher.alerts(soon=True),
+        is_=lambda alerts: {name for name, alert in alerts.items() if alert["state"] == "firing"} >= {blocked, failing},
+    )
+    assert waited.keys() <= expected
+    assert waited[blocked]["annotations"]["runbook"] == "docs/alerts.md#pollershardblocked"
 
 
 async def _types(watcher: Prometheus) -> None:
@@ -85,5 +95,9 @@ async def _types(watcher: Prometheus) -> None:
 
 
 async def _dashboard(watcher: Prometheus) -> None:
-    empty = {place: expr for place, expr in queries(dashboard()).items() if not await watcher.query(expr)}
+    empty = {
+        place: expr
+        for place, expr in queries(dashboard((*FAMILIES, *PROCESS))).items()
+        if not await watcher.query(expr)
+    }
     assert empty == {}

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from poller.service.families import COMING, FAMILIES, PROCESS
+from poller.service.families import COMING, FAMILIES, PROCESS, Family
 from poller.service.metrics import Metrics
 from tests.unit.promql import Metric, Unknown, exported, labels_of, names_in, queries
+from tools.dashboard import dashboard
+from tools.metrics_page import page
 from tools.monitoring import made
 
 ROOT = Path(__file__).parents[2]
@@ -167,12 +169,37 @@ def test_the_page_of_alerts_names_only_what_there_is():
 
 def test_every_metric_of_the_table_is_on_the_dashboard_and_on_its_page():
     asked = {name for expr in queries(DASHBOARD).values() for name in names_in(expr)}
-    page = (ROOT / "docs" / "metrics.md").read_text()
+    described = (ROOT / "docs" / "metrics.md").read_text()
     for family in (*FAMILIES, *PROCESS):
         ends = ("_bucket", "_sum", "_count") if family.kind == "histogram" else ("",)
         assert {family.name + end for end in ends} <= asked
-        assert f"| `{family.name}` |" in page
+        assert f"| `{family.name}` |" in described
     assert not {family.name for family in COMING} & asked
+
+
+def test_one_row_of_the_table_brings_a_panel_with_right_expressions_and_a_line_of_the_page():
+    new = (
+        *COMING,
+        Family(
+            name="poller_new_total",
+            kind="counter",
+            topic="store",
+            labels=("member", "kind"),
+            help="New.",
+            values=("a",),
+        ),
+        Family(name="poller_new_seconds", kind="histogram", topic="age and backlog", help="New.", buckets=(1, 2)),
+        Family(name="poller_new_bytes", kind="gauge", topic="polls", labels=("mapping", "shard"), help="New."),
+        Family(name="poller_news", kind="gauge", topic="replicas", labels=(), help="New."),
+    )
+    table = (*FAMILIES, *new)
+    found = known() | exported(new)
+    asked = set()
+    for expr in queries(dashboard(table)).values():
+        labels_of(expr, found)
+        asked |= names_in(expr)
+    assert exported(new).keys() <= asked
+    assert all(f"| `{family.name}` | {family.kind}" in page(table) for family in new)
 
 
 def test_the_dashboard_asks_only_for_metrics_labels_and_values_of_the_table_and_names_its_lines_by_their_labels():
