@@ -184,6 +184,15 @@ FAMILIES = (
         values=get_args(ReadOutcome),
     ),
     Family(
+        name="poller_read_age_seconds",
+        kind="gauge",
+        topic="polls",
+        labels=("mapping", "shard"),
+        help="Time since this shard was last read successfully, or was opened.",
+        at_scrape=True,
+        together="max",
+    ),
+    Family(
         name="poller_poll_duration_seconds",
         kind="histogram",
         topic="polls",

@@ -241,6 +241,12 @@ def _behind_latest(shards: _Shards, now: float) -> _Values:  # noqa: ARG001  # o
             yield (shard,), standing.told_behind
 
 
+def _read_age(shards: _Shards, now: float) -> _Values:
+    for shard, standing in shards.items():
+        if standing.state == "owned":
+            yield (shard,), max(0.0, now - standing.fresh_at)
+
+
 def _failed_attempts(shards: _Shards, now: float) -> _Values:  # noqa: ARG001  # one signature for all
     for shard, standing in shards.items():
         if standing.state == "owned" and standing.known:
@@ -261,6 +267,7 @@ def _shards(shards: _Shards, now: float) -> _Values:  # noqa: ARG001  # one sign
 _AT_SCRAPE: Mapping[str, Callable[[_Shards, float], _Values]] = {
     "poller_iterator_age_seconds": _iterator_age,
     "poller_behind_latest_seconds": _behind_latest,
+    "poller_read_age_seconds": _read_age,
     "poller_shard_failed_attempts": _failed_attempts,
     "poller_invocations_in_flight": _in_flight,
     "poller_shards": _shards,

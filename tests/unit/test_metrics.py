@@ -57,6 +57,7 @@ CONTRACT = {
     ("poller_build_info", "gauge", ("version",)),
     ("poller_retention_seconds", "gauge", ("mapping",)),
     ("poller_shard_failed_attempts", "gauge", ("mapping", "shard")),
+    ("poller_read_age_seconds", "gauge", ("mapping", "shard")),
     ("poller_drops_total", "counter", ("mapping", "condition")),
     ("poller_destination_failures_total", "counter", ("mapping",)),
     ("poller_message_delete_failures_total", "counter", ("mapping",)),
@@ -266,6 +267,7 @@ def test_series_of_a_shard_disappear_when_it_is_let_go_and_stay_away(scraped: Sc
         "poller_iterator_age_seconds",
         "poller_behind_latest_seconds",
         "poller_shard_failed_attempts",
+        "poller_read_age_seconds",
     }
     scraped.observe(ShardMoved(mapping="m", shard="s1", to="ended" if to == "ended" else "released"))
     scraped.observe(read(1, behind=3.0), stands(oldest=990.0), sent())
@@ -419,6 +421,22 @@ def test_failed_attempts_of_a_shard_are_told_until_it_goes_on(scraped: Scraped):
     assert attempts() == 7
     scraped.observe(stands(oldest=None))
     assert attempts() == 0
+
+
+def test_the_time_without_a_read_grows_from_the_opening_on_over_reads_that_fail_and_ends_with_one_that_succeeds(
+    scraped: Scraped,
+):
+    def unread() -> float | None:
+        return scraped.value("poller_read_age_seconds", mapping="m", shard="s1")
+
+    scraped.observe(enabled(), owned())
+    scraped.time.now += 30
+    scraped.observe(read(outcome="error"), read(outcome="throttled"))
+    assert unread() == 30
+    scraped.observe(read(0))
+    assert unread() == 0
+    scraped.time.now += 5
+    assert unread() == 5
 
 
 def test_a_sample_on_a_bound_counts_in_its_bucket_and_in_all_larger_ones(scraped: Scraped):
