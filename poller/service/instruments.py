@@ -1,7 +1,7 @@
 """Counters, gauges and histograms that write themselves as lines of a scrape. No I/O, no clock, no lock: one thread.
 
 A series knows the beginning of its lines from its birth, so a scrape only adds the numbers: it runs on the event loop
-that delivers records, and the client library's own way through samples and label dictionaries takes ten times as long.
+that delivers records, and the client library's own way through samples and label dictionaries takes nearly ten times as long.
 Both text formats have the same lines for what we export.
 """
 

@@ -74,11 +74,14 @@ class Metrics:
     def _computed(self, family: Family, now: float) -> Iterator[str]:
         """The lines that only this moment can tell."""
         compute, (_, *others) = _AT_SCRAPE[family.name], family.labels
+        between = f',{others[0]}="' if others else ""
         for mapping in self._mappings:
-            start = f'{family.name}{{mapping="{escaped(mapping)}"'
-            for last, value in compute(self._standings.of(mapping), now):
-                labels = "".join([f',{name}="{escaped(each)}"' for name, each in zip(others, last, strict=True)])
-                yield f"{start}{labels}}} {number(value)}\n"
+            start = f'{family.name}{{mapping="{escaped(mapping)}"{between}'
+            values = compute(self._standings.of(mapping), now)
+            if between:
+                yield "".join([f'{start}{escaped(last)}"}} {number(value)}\n' for (last,), value in values])
+            else:
+                yield "".join([f"{start}}} {number(value)}\n" for _, value in values])
 
     def observe(self, fact: Fact) -> None:
         """Count a fact. Never raises, never waits."""
