@@ -1,11 +1,13 @@
-"""A shard's row in the store: one write at a time, fenced by its version, never backwards."""
+"""A shard's row in the store: one write at a time, fenced by its version, never backwards, no more often than it may."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import anyio
+import msgspec
 import tenacity
 
 from poller.mapping import progress
@@ -27,49 +29,69 @@ class Checkpoint:
         self.key = key
         self._shard = shard
         self.row = stored
-        self._version = version
+        """As it is stored."""
+        self.version = version
+        """0: it is not stored yet."""
+        self._owner = (stored.owner, stored.epoch)
+        self._unsaved: Callable[[], ShardRow] | None = None
+        self._write_at = -math.inf
         self._asked = 0
         self._written = 0
         self._writing = anyio.Lock()
 
     @property
     def position(self) -> Position:
-        """Everything up to here is settled."""
+        """Everything up to here is settled, and stored."""
         return self.row.position
 
-    async def save(self, compose: Callable[[], ShardRow]) -> None:
+    @property
+    def late(self) -> bool:
+        """What was to be stored later has to be stored now."""
+        return self._unsaved is not None and anyio.current_time() >= self._write_at
+
+    async def save(self, compose: Callable[[], ShardRow], *, urgent: bool = True) -> None:
         """Make the store say what `compose` answers now or later; what others ask for meanwhile shares the write.
+
+        Args:
+            compose: the row, whose owner is not looked at.
+            urgent: now; otherwise the store's pace may put it off, until it is `late` and somebody calls `flush`.
 
         Raises:
             Superseded: another process has written the row.
         """
+        self._unsaved = compose
+        if urgent or self.late:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Store what is not stored yet. Raises `Superseded`."""
         self._asked += 1
         mine = self._asked
         async with self._writing:
             if self._written < mine:
-                covers, new = self._asked, compose()
-                await self._write(
-                    ShardRow(
-                        position=progress.forward(self.row.position, new.position),
-                        ended=new.ended,
-                        lanes=new.lanes,
-                        window=new.window,
-                    )
-                )
+                covers = self._asked
+                await self._write(self._composed())
                 self._written = covers
 
     async def create(self) -> None:
         """Store the row if it is not stored yet. Raises `Superseded`."""
-        await self.save(lambda: self.row)
+        await self.flush()
+
+    async def own(self, owner: str, epoch: int) -> None:
+        """Write who has the shard, together with all that is known of it. Raises `Superseded`."""
+        self._owner = (owner, epoch)
+        await self.flush()
 
     async def end(self) -> None:
         """The shard is closed and settled to its last record. Raises `Superseded`."""
-        await self.save(lambda: ShardRow(position=self.row.position, ended=True))
+        position = self._composed().position
+        self._unsaved = lambda: ShardRow(position=position, ended=True)
+        await self.flush()
 
     async def remove(self) -> bool:
         """Take the row out of the store. False when the store fails now: there is no haste."""
         try:
-            await self._tools.store.delete(self.key, self._version)
+            await self._tools.store.delete(self.key, self.version)
         except Superseded:
             return True  # gone already, by a try that seemed to fail; or another's, who will remove it
         except Transient as error:
@@ -84,11 +106,19 @@ class Checkpoint:
             return Checkpoint(self._tools, self.key, self._shard, self.row, 0)
         return Checkpoint(self._tools, self.key, self._shard, decode_shard(stored.value), stored.version)
 
+    def _composed(self) -> ShardRow:
+        new = self._unsaved() if self._unsaved else self.row
+        owner, epoch = self._owner
+        position = progress.forward(self.row.position, new.position)
+        return msgspec.structs.replace(new, position=position, owner=owner, epoch=epoch)
+
     async def _write(self, new: ShardRow) -> None:
-        if new == self.row and self._version:
+        self._unsaved = None
+        if new == self.row and self.version:
             return
+        self._write_at = anyio.current_time() + self._tools.store.pace
         try:
-            self._version = await self._put(encode(new))
+            self.version = await self._put(encode(new))
         except Superseded as error:
             self._tell("superseded", new, str(error))
             raise
@@ -101,12 +131,12 @@ class Checkpoint:
         async def put() -> int:
             nonlocal tries
             tries += 1
-            return await self._tools.store.put(self.key, value, self._version)
+            return await self._tools.store.put(self.key, value, self.version)
 
         try:
             return await self._patiently(put)
         except Superseded:
-            ours = Row(value, self._version + 1)
+            ours = Row(value, self.version + 1)
             if tries > 1 and await self._patiently(lambda: self._tools.store.get(self.key)) == ours:
                 return ours.version  # a try that failed had written it all the same
             raise

@@ -55,7 +55,7 @@ class Delivery:
         tools, window = self._tools, self._around.tumbling
         attempts = Attempts(work.request_id, made=work.tried)
         while work.batches:
-            if tools.stop.is_set():
+            if not await tools.may_invoke():
                 return False
             if older := await self._give_up_older(work, attempts):
                 settled, work = work.batches[0][:older], work.without(older, tools.new_id)

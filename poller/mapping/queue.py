@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import anyio
 from anyio.abc import TaskGroup
 
+from poller.fleet.share import Share
 from poller.mapping import lease, scale
 from poller.mapping.batch import Batch, Batcher
 from poller.mapping.budget import Holder
@@ -52,6 +53,19 @@ class Queue:
         self._next_receive = now
         self._scale = scale.beginning(tools.policy.scaling, now)
         self._news = anyio.Event()
+        self._share = Share(
+            tools.fleet,
+            tools.store,
+            tools.observe,
+            stream=f"{tools.mapping}/queue",
+            limit=tools.policy.scaling.total or tools.policy.scaling.most,
+            in_flight=lambda: self._in_flight,
+        )
+
+    @property
+    def _bounded(self) -> scale.Scale:
+        """What the queue may do, within this replica's part of MaximumConcurrency."""
+        return scale.within(self._scale, self._share.part) if self._tools.policy.scaling.total else self._scale
 
     async def run(self) -> None:
         """Process the queue until the stop; what is in flight is finished and deleted.
@@ -63,6 +77,8 @@ class Queue:
         observe(ShardMoved(mapping=mapping, shard=shard, to="owned"))
         async with anyio.create_task_group() as around:
             around.start_soon(self._wake_at_stop)
+            if self._tools.policy.scaling.total:
+                around.start_soon(self._share.keep, self._news_came)
             if self._tools.policy.extend_visibility:
                 around.start_soon(self._renew)
             async with anyio.create_task_group() as tasks:
@@ -94,7 +110,7 @@ class Queue:
             receives=len(self._receives),
             asked=sum(self._receives),
         )
-        count = scale.may_receive(self._scale, load, policy)
+        count = scale.may_receive(self._bounded, load, policy)
         if count and now >= self._next_receive:
             self._receives.append(count)
             tasks.start_soon(self._receive, count)
@@ -151,7 +167,7 @@ class Queue:
         self._waiting = []
         for batch in waiting:
             groups = self._groups_of(batch)
-            if self._in_flight < self._scale.limit and groups.isdisjoint(blocked):
+            if self._in_flight < self._bounded.limit and groups.isdisjoint(blocked):
                 self._in_flight += 1
                 self._groups |= groups
                 tasks.start_soon(self._process, batch)
@@ -254,6 +270,9 @@ class Queue:
         while True:
             await anyio.sleep(max(self._topology.lease * lease.BEAT, 0.05))
             await self._messages.renew(self._topology.lease)
+
+    def _news_came(self) -> None:
+        self._news.set()
 
     async def _wake_at_stop(self) -> None:
         await self._tools.stop.wait()

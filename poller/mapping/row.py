@@ -56,6 +56,10 @@ class ShardRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lanes: tuple[LaneRow, ...] = ()
     """All lanes in order when one of them has something to say, else none."""
     window: WindowRow | None = None
+    owner: str = ""
+    """The replica that has the shard; "": nobody."""
+    epoch: int = 0
+    """Of the owner: in an older one than its present the shard is free."""
 
 
 def prefix(mapping: str, source: str, identity: str) -> str:

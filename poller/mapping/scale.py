@@ -65,6 +65,11 @@ def beginning(rule: Scaling, now: float) -> Scale:
     return Scale(limit=rule.start, grown=now)
 
 
+def within(scale: Scale, part: int) -> Scale:
+    """As it is while no more than a part of the limit is ours."""
+    return scale if scale.limit <= part else replace(scale, limit=part)
+
+
 def may_receive(scale: Scale, load: Load, policy: Policy) -> int:
     """How many messages may be received now, so that all of them could be sent at once; 0: none."""
     if load.receives >= scale.receives:

@@ -157,7 +157,7 @@ class _Pass:
         """Store that filtered records are behind us, unless a batch has stored it already."""
         if self._pass_over_at < math.inf:
             self._pass_over_at = math.inf
-            await self._checkpoint.save(self._row)
+            await self._checkpoint.save(self._row, urgent=False)
             self._standing.stands(self._checkpoint.position)
 
     @staticmethod
@@ -176,7 +176,7 @@ class _Pass:
         done = settled[-1].id if settled else self._lanes[lane].done
         self._lanes[lane] = msgspec.structs.replace(row, done=done)
         self._standing.left(settled)
-        await self._checkpoint.save(self._row)
+        await self._checkpoint.save(self._row, urgent=not settled or row.tried > 0)  # a budget outlives a crash
         self._standing.stands(self._checkpoint.position)
 
     def _row(self) -> ShardRow:

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import anyio
 
+from poller.fleet.fleet import Fleet
 from poller.mapping.budget import Budget
 from poller.model.errors import PollerError
 from poller.model.policy import Policy
 from poller.model.ports import Clock, Destination, Observe, Source, Store, Target
 
 T = TypeVar("T")
+
+
+class Hold(Protocol):
+    """What this replica has of a shard."""
+
+    @property
+    def safe(self) -> bool:
+        """No other replica can have taken it."""
+
+    async def until_safe(self) -> None:
+        """Wait until that is so again. Raises `Superseded` when another has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +47,9 @@ class Tools:
     destination: Destination | None = None
     """Where the account of given-up records goes."""
     store: Store
+    fleet: Fleet
+    hold: Hold | None = None
+    """Of a shard: asked before each invocation."""
     budget: Budget
     observe: Observe
     clock: Clock
@@ -51,21 +66,33 @@ class Tools:
             await self.stop.wait()
         return not self.stop.is_set()
 
+    async def may_invoke(self) -> bool:
+        """Wait while another replica may have what is to be sent; False when a stop came first. Raises `Superseded`."""
+        if self.hold and not self.hold.safe:
+            await self.unless_stopped(self.hold.until_safe)
+        return not self.stop.is_set()
+
     async def unless_stopped(self, call: Callable[[], Awaitable[T]]) -> T | None:
         """What a call answers; None when the stop came first, which cancels it: a source may hang for a long time."""
-        result: T | None = None
-        failure: PollerError | None = None
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._cancel_at_stop, tasks.cancel_scope)
-            try:
-                result = await call()
-            except PollerError as error:
-                failure = error
-            tasks.cancel_scope.cancel()
-        if failure:
-            raise failure
-        return result
+        return await until(self.stop, call)
 
-    async def _cancel_at_stop(self, scope: anyio.CancelScope) -> None:
-        await self.stop.wait()
-        scope.cancel()
+
+async def until(stop: anyio.Event, call: Callable[[], Awaitable[T]]) -> T | None:
+    """What a call answers; None when the stop came first, which cancels it."""
+    result: T | None = None
+    failure: PollerError | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_cancel_at, stop, tasks.cancel_scope)
+        try:
+            result = await call()
+        except PollerError as error:
+            failure = error
+        tasks.cancel_scope.cancel()
+    if failure:
+        raise failure
+    return result
+
+
+async def _cancel_at(stop: anyio.Event, scope: anyio.CancelScope) -> None:
+    await stop.wait()
+    scope.cancel()

@@ -9,6 +9,7 @@ PollerError
 │   └── NotFound       the same: the stream, queue or function is not there (yet)
 ├── ShardGone          the shard has left the stream: its children, if any, take over
 ├── Trimmed            the position is no longer in the stream: data was lost; go on at the oldest record
+├── NameTaken          a younger process has this replica's name: this one stops
 └── Superseded         another owner holds the shard: stop now, write nothing
 """
 
@@ -55,6 +56,10 @@ class ShardGone(PollerError):
 
 class Trimmed(PollerError):
     """The position lies before the oldest record that the stream still holds."""
+
+
+class NameTaken(PollerError):
+    """Another replica runs under the same name."""
 
 
 class Superseded(PollerError):

@@ -5,6 +5,7 @@ A fact of a mapping carries its name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -167,8 +168,55 @@ class ShardMoved:
 
     mapping: str
     shard: str
-    to: Literal["owned", "blocked_on_parent", "ended", "released", "forgotten"]
+    to: Literal["owned", "blocked_on_parent", "ended", "released", "forgotten", "elsewhere"]
     position: str = ""
+    owner: str = ""
+    """The replica that has it, where it is another: "elsewhere"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardPassed:
+    """A shard changed hands."""
+
+    mapping: str
+    shard: str
+    how: Literal["claimed", "adopted", "handed_over", "lost"]
+    """Taken because nobody had it; found in our hands; put into another's; taken by another while we could not beat."""
+    member: str
+    """The other replica; "" for nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberMoved:
+    """A replica came, leaves, or is gone."""
+
+    member: str
+    state: Literal["up", "leaving", "gone"]
+    fenced: bool
+    """It was silent and was declared dead; of a member that is up: it found that out and begins anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RosterSeen:
+    """What all replicas say of themselves was read."""
+
+    members: Mapping[str, tuple[str, float, str]]
+    """By name: state, seconds since its row was first seen as it is (the age of its last beat), address."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfFenced:
+    """This replica could not beat for so long that others may have taken its shards: it begins no invocation."""
+
+    seconds: float
+    """Since its last acknowledged beat was sent; 0.0 when it beats again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreFailed:
+    """The store could not be used for what replicas tell one another; it is tried again."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +299,11 @@ Fact: TypeAlias = (
     | LeaseEnded
     | ShardStands
     | ShardMoved
+    | ShardPassed
+    | MemberMoved
+    | RosterSeen
+    | SelfFenced
+    | StoreFailed
     | CheckpointWritten
     | MappingMoved
     | MappingProblem

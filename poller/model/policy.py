@@ -31,6 +31,8 @@ class Scaling:
     """At the beginning, and again when the queue is idle."""
     most: int = 1250
     """MaximumConcurrency, or ten for each of MaximumPollers."""
+    total: int | None = None
+    """MaximumConcurrency: of all replicas together; None: no bound but each one's own."""
     per_minute: int = 300
     """Batches more within a minute."""
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 import random
 import signal
+import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
 import orjson
 
 from poller.aws.session import open_aws
+from poller.fleet.fleet import Fleet, Identity, Time
 from poller.mapping.budget import Budget
-from poller.model.errors import SettingsError
+from poller.mapping.tools import until
+from poller.model.errors import NameTaken, SettingsError, told
 from poller.model.facts import Fact, MappingRemoved, Reloaded, Stopping
 from poller.model.ports import Store
 from poller.service.board import Board, MappingView
@@ -36,7 +40,7 @@ async def run(config: Path, environ: Mapping[str, str]) -> int:
     """Run the daemon until it is told to stop.
 
     Returns:
-        0 when all work in flight ended within the grace, 1 when it was cut short.
+        0 when all work in flight ended within the grace, 1 when it was cut short or a namesake took over.
 
     Raises:
         SettingsError: the configuration cannot be used.
@@ -44,10 +48,13 @@ async def run(config: Path, environ: Mapping[str, str]) -> int:
     code = 1
     app = App(config, environ)
     settings = app.load()
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(app.obey_signals, tasks.cancel_scope)
-        code = 0 if await app.live(settings) else 1
-        tasks.cancel_scope.cancel()
+    try:
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(app.obey_signals, tasks.cancel_scope)
+            code = 0 if await app.live(settings) else 1
+            tasks.cancel_scope.cancel()
+    except* NameTaken as taken:
+        _log.error("%s", told(taken))  # a user's mistake has no traceback
     return code
 
 
@@ -66,6 +73,7 @@ class App:
         self._leave = anyio.Event()
         self._stopping = False
         self._memory: Store | None = None
+        self._boot = _new_id()
 
     def observe(self, fact: Fact) -> None:
         """Hand a fact to metrics, status and log."""
@@ -164,32 +172,64 @@ class App:
             open_aws(settings.aws) as aws,
             serve(settings.server.host, settings.server.port, metrics=self._metrics, board=self._board) as port,
         ):
-            _log.info("listening", extra={"fields": {"address": f"http://{settings.server.host}:{port}/"}})
+            address = f"http://{settings.server.host}:{port}/"
+            _log.info("listening", extra={"fields": {"address": address}})
+            fleet = self._fleet(settings, store, address)
             house = House(
                 aws=aws,
                 store=store,
+                fleet=fleet,
                 budget=Budget(settings.memory_bytes),
                 observe=self.observe,
                 clock=time.time,
-                chance=random.Random().random,  # noqa: S311 jitter
-                new_id=lambda: str(uuid.uuid4()),
+                chance=_chance,
+                new_id=_new_id,
             )
-            async with anyio.create_task_group() as tasks:
-                self._supervisor = Supervisor(house, tasks)
-                for gone in self._names - {
-                    mapping.name for mapping in settings.mappings
-                }:  # it ran in the house before, whose supervisor only stopped it
-                    self.observe(MappingRemoved(mapping=gone))
-                self._follow(self._supervisor, settings)
-                if not back:
-                    self._tell_reload(None)
-                await self._leave.wait()
-                self._supervisor.stop()
-                self._supervisor = None
-                tasks.cancel_scope.deadline = anyio.current_time() + settings.shutdown_grace
-        if tasks.cancel_scope.cancelled_caught:
+            async with anyio.create_task_group() as around:
+                await until(self._leave, partial(around.start, fleet.run))
+                finished = await self._run_mappings(settings, house, back=back)
+                around.cancel_scope.cancel()
+            await fleet.farewell()
+        if not finished:
             _log.warning("shutdown_grace is over: what is in flight will be delivered again")
+        return finished
+
+    def _fleet(self, settings: Settings, store: Store, address: str) -> Fleet:
+        """This replica among those that share the store."""
+        who = Identity(name=settings.fleet.id or socket.gethostname(), boot=self._boot, address=address)
+        self._board.named(who.name)
+        clocks = Time(clock=time.time, elapsed=elapsed, chance=_chance)
+        return Fleet(store, who, clocks, self.observe, limits=settings.fleet.limits)
+
+    async def _run_mappings(self, settings: Settings, house: House, *, back: bool) -> bool:
+        """Run the mappings until the house has to be left. Answers whether all work in flight was finished."""
+        async with anyio.create_task_group() as tasks:
+            self._supervisor = Supervisor(house, tasks)
+            for gone in self._names - {
+                mapping.name for mapping in settings.mappings
+            }:  # it ran in the house before, whose supervisor only stopped it
+                self.observe(MappingRemoved(mapping=gone))
+            self._follow(self._supervisor, settings)
+            if not back:
+                self._tell_reload(None)
+            await self._leave.wait()
+            tasks.cancel_scope.deadline = anyio.current_time() + settings.shutdown_grace
+            await house.fleet.leave()
+            self._supervisor.stop()
+            self._supervisor = None
         return not tasks.cancel_scope.cancelled_caught
+
+
+def elapsed() -> float:
+    """Monotonic seconds, which count on while the machine sleeps: what sleeps is taken for dead by the others."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
+
+
+_chance = random.Random().random  # noqa: S311  # jitter
 
 
 def _view(mapping: MappingSettings) -> MappingView:

@@ -16,12 +16,16 @@ from poller.model.facts import (
     MappingMoved,
     MappingProblem,
     MappingRemoved,
+    MemberMoved,
     MessagesDeleted,
     RecordsDropped,
     Reloaded,
+    RosterSeen,
+    SelfFenced,
     ShardMoved,
     SourceRead,
     Stopping,
+    StoreFailed,
 )
 from poller.model.outcome import Failed, Partial, Replied, label
 from poller.model.ports import Clock
@@ -60,6 +64,25 @@ class Board:
         self._states: dict[str, _MappingState] = {}
         self._standings = Standings()
         self._stopping = ""
+        self._members: Mapping[str, tuple[str, float, str]] = {}
+        self._members_seen = 0.0
+
+    def named(self, owner: str) -> None:
+        """Take the name of this replica."""
+        self._owner = owner
+
+    def fleet(self) -> dict[str, Any]:
+        """All replicas that share the store, ready for JSON."""
+        passed = max(0.0, self._clock() - self._members_seen)
+        members = self._members or {self._owner: ("up", 0.0, "")}
+        return {
+            "name": self._owner,
+            "members": [
+                {"name": name, "state": state, "beat_age_seconds": round(age + passed, 3), "address": address or None}
+                for name, (state, age, address) in sorted(members.items())
+                if state != "gone"
+            ],
+        }
 
     def configured(self, mappings: Sequence[MappingView]) -> None:
         """Take the mappings that are configured from now on; what is known of those that stay is kept."""
@@ -74,8 +97,10 @@ class Board:
         match fact:
             case Stopping():
                 self._stopping = one_line(fact.reason) or "asked to stop"
-            case Reloaded() | FunctionPrinted():
+            case Reloaded() | FunctionPrinted() | MemberMoved() | SelfFenced() | StoreFailed():
                 pass
+            case RosterSeen():
+                self._members, self._members_seen = fact.members, self._clock()
             case MappingRemoved():
                 if self._views is not None:
                     self._views.pop(fact.mapping, None)
@@ -139,7 +164,8 @@ class Board:
         return {
             "id": shard,
             "state": standing.state,
-            "owner": self._owner if standing.state == "owned" else None,
+            "owner": self._owner if standing.state == "owned" else standing.owner or None,
+            "since": _time(standing.since) if standing.since else None,
             "checkpoint": standing.checkpoint,
             "iterator_age_seconds": None if age is None else round(age, 3),
             "behind_latest_seconds": standing.told_behind,
@@ -234,6 +260,7 @@ class _MappingState:
             case CheckpointWritten(outcome="error"):
                 self._problem(fact.shard, f"checkpoint could not be written: {fact.reason}", now)
             case ShardMoved():
+                self.reported = self.reported or fact.to == "elsewhere"  # there may be nothing for us to read
                 self.retries.pop(fact.shard, None)
                 self._unreadable.pop(fact.shard, None)
             case _:

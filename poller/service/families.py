@@ -217,6 +217,54 @@ FAMILIES = (
         at_scrape=True,
     ),
     Family(
+        name="poller_shard_moves_total",
+        kind="counter",
+        topic="replicas",
+        labels=("mapping", "kind"),
+        help="Shards that changed hands: taken, found in ours, put into another replica's, taken from us.",
+        values=("claimed", "adopted", "handed_over", "lost"),
+    ),
+    Family(
+        name="poller_members",
+        kind="gauge",
+        topic="replicas",
+        together="max",
+        labels=("state",),
+        help="Replicas that share the store, as this one sees them.",
+        values=("up", "leaving"),
+        at_scrape=True,
+    ),
+    Family(
+        name="poller_member_beat_age_seconds",
+        kind="gauge",
+        topic="replicas",
+        together="max",
+        labels=("member",),
+        help="Seconds since a replica's last beat was seen.",
+        at_scrape=True,
+    ),
+    Family(
+        name="poller_fences_total",
+        kind="counter",
+        topic="replicas",
+        labels=(),
+        help="Replicas that this one has declared dead.",
+    ),
+    Family(
+        name="poller_self_fenced",
+        kind="gauge",
+        topic="replicas",
+        labels=(),
+        help="1 while this replica begins no invocation, because it cannot beat and others may have its shards.",
+    ),
+    Family(
+        name="poller_store_errors_total",
+        kind="counter",
+        topic="store",
+        labels=(),
+        help="Failed calls of the store by which replicas find one another.",
+    ),
+    Family(
         name="poller_mapping_state",
         kind="gauge",
         topic="replicas",
@@ -247,48 +295,6 @@ FAMILIES = (
     ),
 )
 """What is exported, in this order."""
-
-COMING = (
-    Family(
-        name="poller_members",
-        kind="gauge",
-        topic="replicas",
-        labels=("state",),
-        help="Replicas that share the store, by state, as this one sees them.",
-        together="max",
-    ),
-    Family(
-        name="poller_member_beat_age_seconds",
-        kind="gauge",
-        topic="replicas",
-        labels=("member",),
-        help="For how long this replica has seen no new beat of a member.",
-        together="max",
-    ),
-    Family(
-        name="poller_shard_moves_total",
-        kind="counter",
-        topic="replicas",
-        labels=("mapping", "kind"),
-        help="Shards that changed their owner.",
-        values=("claimed", "adopted", "handed_over", "lost"),
-    ),
-    Family(
-        name="poller_fences_total",
-        kind="counter",
-        topic="replicas",
-        labels=(),
-        help="Members that this replica declared dead.",
-    ),
-    Family(
-        name="poller_self_fenced",
-        kind="gauge",
-        topic="replicas",
-        labels=(),
-        help="1 while this replica has stopped invoking because it cannot beat.",
-    ),
-)
-"""Announced and not exported yet: a row moves up when something counts it."""
 
 PROCESS = (
     Family(

@@ -18,7 +18,7 @@ from poller.model.errors import SettingsError
 from poller.service.board import Board
 from poller.service.metrics import Metrics
 
-_PATHS = "/, /metrics, /healthz, /readyz, /api/mappings"
+_PATHS = "/, /metrics, /healthz, /readyz, /api/mappings, /api/fleet"
 _SHUTDOWN = 2.0
 """Seconds an answer under way is given when the server ends."""
 
@@ -64,6 +64,9 @@ def _application(metrics: Metrics, board: Board) -> web.Application:
     async def mappings(_: web.Request) -> web.Response:
         return _json(board.document())
 
+    async def fleet(_: web.Request) -> web.Response:
+        return _json(board.fleet())
+
     async def index(_: web.Request) -> web.Response:
         return web.Response(text=page, content_type="text/html", headers={"Content-Security-Policy": policy})
 
@@ -73,6 +76,7 @@ def _application(metrics: Metrics, board: Board) -> web.Application:
     application.router.add_get("/healthz", health)
     application.router.add_get("/readyz", ready)
     application.router.add_get("/api/mappings", mappings)
+    application.router.add_get("/api/fleet", fleet)
     return application
 
 

@@ -18,17 +18,22 @@ from poller.model.facts import (
     MappingMoved,
     MappingProblem,
     MappingRemoved,
+    MemberMoved,
     MessagesDeleted,
     MessagesReleased,
     RecordsDiverted,
     RecordsDropped,
     RecordsFiltered,
     Reloaded,
+    RosterSeen,
+    SelfFenced,
     ShardMoved,
+    ShardPassed,
     ShardStands,
     SourceListed,
     SourceRead,
     Stopping,
+    StoreFailed,
 )
 from poller.model.outcome import Failed, Partial, Refused, Replied, Unavailable, label
 from poller.model.ports import Clock
@@ -46,6 +51,13 @@ _SHARD_MOVED = {
     "ended": "shard ended",
     "released": "shard let go",
     "forgotten": "shard left the stream",
+    "elsewhere": "shard is another replica's",
+}
+_SHARD_PASSED = {
+    "claimed": "shard taken, nobody had it",
+    "adopted": "shard received",
+    "handed_over": "shard handed over",
+    "lost": "shard lost, another replica has it",
 }
 
 
@@ -98,17 +110,25 @@ class LogFacts:
                 self._moved_on(fact)
             case RecordsDropped() | RecordsDiverted() | DestinationFailed() | RecordsFiltered():
                 self._given_up(fact)
-            case ShardMoved():
-                where = _Where(fact.mapping, fact.shard)
-                self._say(logging.INFO, _SHARD_MOVED[fact.to], where, position=fact.position)
-                if fact.to in ("ended", "released", "forgotten"):
-                    self._problems.forget(fact.mapping, fact.shard)
+            case ShardMoved() | ShardPassed():
+                self._shard(fact)
             case MappingMoved() | MappingProblem() | MappingRemoved():
                 self._moved(fact)
             case Reloaded() | Stopping() | FunctionPrinted():
                 self._happened(fact)
-            case ShardStands() | SourceListed():
+            case MemberMoved() | SelfFenced() | StoreFailed():
+                self._replica(fact)
+            case ShardStands() | RosterSeen() | SourceListed():
                 pass  # the metrics and the board tell where a shard stands; it changes with every batch
+
+    def _shard(self, fact: ShardMoved | ShardPassed) -> None:
+        where = _Where(fact.mapping, fact.shard)
+        if isinstance(fact, ShardPassed):
+            self._say(logging.INFO, _SHARD_PASSED[fact.how], where, member=fact.member or None)
+            return
+        self._say(logging.INFO, _SHARD_MOVED[fact.to], where, position=fact.position, owner=fact.owner or None)
+        if fact.to in ("ended", "released", "forgotten", "elsewhere"):
+            self._problems.forget(fact.mapping, fact.shard)
 
     def _read(self, fact: SourceRead) -> None:
         where = _Where(fact.mapping, fact.shard, "read")
@@ -237,6 +257,24 @@ class LogFacts:
                 fields = {"function": fact.function, "request_id": fact.request_id}
                 _log(self._function, logging.INFO, fact.line, fields)
 
+    def _replica(self, fact: MemberMoved | SelfFenced | StoreFailed) -> None:
+        where = _Where("", "", "store")
+        match fact:
+            case MemberMoved(state="gone", fenced=True):
+                _log(self._process, logging.WARNING, "silent replica declared dead", {"member": fact.member})
+            case MemberMoved(fenced=True):
+                message = "this replica was declared dead while it could not beat, it begins anew"
+                _log(self._process, logging.WARNING, message, {"member": fact.member})
+            case MemberMoved():
+                _log(self._process, logging.INFO, f"replica is {fact.state}", {"member": fact.member})
+            case SelfFenced(seconds=0.0):
+                _log(self._process, logging.INFO, "this replica beats again and invokes again", {})
+            case SelfFenced():
+                message = "no invocations: this replica cannot beat, others may have its shards"
+                _log(self._process, logging.ERROR, message, {"seconds": fact.seconds})
+            case StoreFailed():
+                self._problem(logging.WARNING, "store could not be used", where, reason=fact.reason)
+
     def _problem(self, level: int, message: str, where: _Where, *, reason: str, **fields: Any) -> None:
         left_out = self._problems.tell(where, message)
         if left_out is not None:
@@ -259,7 +297,7 @@ class _Where(NamedTuple):
     mapping: str
     shard: str
     """"" for the mapping as a whole."""
-    doing: Literal["read", "invoke", "checkpoint", "delete", "release", "lease", "mapping", ""] = ""
+    doing: Literal["read", "invoke", "checkpoint", "delete", "release", "lease", "mapping", "store", ""] = ""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -18,15 +18,20 @@ from poller.model.facts import (
     FunctionPrinted,
     MappingMoved,
     MappingRemoved,
+    MemberMoved,
     MessagesDeleted,
     RecordsDiverted,
     RecordsDropped,
     RecordsFiltered,
     Reloaded,
+    RosterSeen,
+    SelfFenced,
+    ShardPassed,
     SourceListed,
     SourceRead,
     State,
     Stopping,
+    StoreFailed,
 )
 from poller.model.outcome import Failed, Partial, Replied, failed_records, label
 from poller.model.ports import Clock
@@ -42,6 +47,7 @@ class Metrics:
         self._clock = clock
         self._standings = Standings()
         self._instruments = _Instruments()
+        self._fleet = _Fleet(self._instruments)
         self._mappings: dict[str, _Series] = {}
         self._removed: set[str] = set()
         self._instruments.gauges["poller_build_info"].labels(__version__).set(1)
@@ -73,6 +79,10 @@ class Metrics:
 
     def _computed(self, family: Family, now: float) -> Iterator[str]:
         """The lines that only this moment can tell."""
+        if "mapping" not in family.labels:
+            for (only,), value in self._fleet.compute(family.name, now):
+                yield f'{family.name}{{{family.labels[0]}="{escaped(only)}"}} {number(value)}\n'
+            return
         compute, (_, *others) = _AT_SCRAPE[family.name], family.labels
         between = f',{others[0]}="' if others else ""
         for mapping in self._mappings:
@@ -97,6 +107,8 @@ class Metrics:
                 self._mappings.pop(fact.mapping, None)
                 self._standings.observe(fact, self._clock())
                 self._instruments.remove(fact.mapping)
+            case RosterSeen() | SelfFenced() | StoreFailed() | MemberMoved():
+                self._fleet.observe(fact, self._clock())
             case FunctionPrinted() | Stopping():
                 pass
             case _:
@@ -113,6 +125,40 @@ class Metrics:
                 return None
             series = self._mappings[mapping] = _Series(self._instruments, mapping)
         return series
+
+
+class _Fleet:
+    """What the replicas are seen to do."""
+
+    def __init__(self, instruments: _Instruments) -> None:
+        self._fenced = instruments.gauges["poller_self_fenced"].labels()
+        self._fences = instruments.counters["poller_fences_total"].labels()
+        self._errors = instruments.counters["poller_store_errors_total"].labels()
+        self._members: Mapping[str, tuple[str, float, str]] = {}
+        self._seen_at = 0.0
+        self._fenced.set(0)
+
+    def observe(self, fact: RosterSeen | SelfFenced | StoreFailed | MemberMoved, now: float) -> None:
+        """Count a fact."""
+        match fact:
+            case RosterSeen():
+                self._members, self._seen_at = fact.members, now
+            case SelfFenced():
+                self._fenced.set(fact.seconds > 0.0)
+            case StoreFailed():
+                self._errors.inc()
+            case MemberMoved():
+                self._fences.inc(fact.fenced and fact.state == "gone")
+
+    def compute(self, name: str, now: float) -> Iterator[tuple[tuple[str, ...], float]]:
+        """The series of a family that only the moment of the scrape can tell."""
+        states = [state for state, _, _ in self._members.values()]
+        if name == "poller_members":
+            yield from (((state,), states.count(state)) for state in ("up", "leaving"))
+        else:
+            for member, (state, age, _) in self._members.items():
+                if state != "gone":
+                    yield (member,), age + max(0.0, now - self._seen_at)
 
 
 class _Instruments:
@@ -179,6 +225,7 @@ class _Series:
         self._polls = counters("poller_polls_total")
         self._poll_duration = histogram("poller_poll_duration_seconds")
         self._checkpoints = counters("poller_checkpoints_total")
+        self._moves = counters("poller_shard_moves_total")
 
     def observe(self, fact: Fact) -> None:
         """Count a fact of this mapping."""
@@ -201,6 +248,8 @@ class _Series:
                 self._undeleted.inc(fact.failed)
             case CheckpointWritten():
                 self._checkpoints[fact.outcome].inc()
+            case ShardPassed():
+                self._moves[fact.how].inc()
             case MappingMoved():
                 for state, gauge in self._states.items():
                     gauge.set(state == fact.state)
@@ -261,7 +310,7 @@ def _in_flight(shards: _Shards, now: float) -> _Values:  # noqa: ARG001  # one s
 
 
 def _shards(shards: _Shards, now: float) -> _Values:  # noqa: ARG001  # one signature for all
-    count = {"owned": 0, "blocked_on_parent": 0, "ended": 0, "released": 0}
+    count = {"owned": 0, "blocked_on_parent": 0, "ended": 0, "released": 0, "elsewhere": 0}
     for standing in shards.values():
         count[standing.state] += 1
     yield from (((state,), count[state]) for state in ("owned", "blocked_on_parent", "ended"))

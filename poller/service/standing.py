@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from poller.model.facts import BatchInvoked, BatchSent, Fact, MappingRemoved, ShardMoved, ShardStands, SourceRead
 
-ShardState: TypeAlias = Literal["owned", "blocked_on_parent", "ended", "released"]
+ShardState: TypeAlias = Literal["owned", "blocked_on_parent", "ended", "released", "elsewhere"]
 
 
 def iterator_age(*, oldest: float | None, behind: float, read_at: float, now: float) -> float:
@@ -34,6 +34,10 @@ class Standing:
 
     state: ShardState = "owned"
     checkpoint: str = ""
+    owner: str = ""
+    """The other replica that has it."""
+    since: float = 0.0
+    """Unix seconds at which it came into this state."""
     oldest: float | None = None
     behind: float = 0.0
     read_at: float = 0.0
@@ -104,7 +108,9 @@ class Standings:
         if fact.to == "forgotten":
             shards.pop(fact.shard, None)
             return
-        shards[fact.shard] = Standing(state=fact.to, checkpoint=fact.position, fresh_at=now)
+        shards[fact.shard] = Standing(
+            state=fact.to, checkpoint=fact.position, owner=fact.owner, since=now, fresh_at=now
+        )
 
 
 def _read(shard: Standing, fact: SourceRead, now: float) -> None:

@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 
 from poller.aws.session import Aws
 from poller.destinations import DestinationSettings
+from poller.fleet.fleet import Fleet
 from poller.mapping.budget import Budget
 from poller.mapping.retry import backoff
 from poller.mapping.run import run_mapping
@@ -37,6 +38,7 @@ class House:
 
     aws: Aws
     store: Store
+    fleet: Fleet
     budget: Budget
     observe: Observe
     clock: Clock
@@ -133,6 +135,7 @@ class Supervisor:
                     target=target,
                     destination=destination,
                     store=house.store,
+                    fleet=house.fleet,
                     budget=house.budget,
                     observe=house.observe,
                     clock=house.clock,

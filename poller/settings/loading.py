@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from poller.aws.session import AwsSettings, Service
+from poller.fleet.member import DEFAULT, FAST
 from poller.model.errors import SettingsError
 from poller.settings import values
 from poller.settings.checking import checked
@@ -13,7 +14,7 @@ from poller.settings.files import read
 from poller.settings.functions import function_of
 from poller.settings.mappings import Around, mapping_of, report_conflicts
 from poller.settings.not_yet import NOT_YET_CLIENTS
-from poller.settings.sections import MappingSettings, ServerSettings, Settings
+from poller.settings.sections import FleetSettings, MappingSettings, ServerSettings, Settings
 from poller.settings.shapes import AwsSection, FileShape
 from poller.settings.tree import Mistake, Report, Tree, is_broken, plain, shown
 from poller.sources.sqs import SqsQueue
@@ -66,6 +67,7 @@ def _settings(tree: Tree, now: float, report: Report) -> Settings | None:
         aws=_aws(file.aws, outer, report),
         store=_store(file.store, outer, right, report),
         server=ServerSettings(host=file.server.host, port=file.server.port),
+        fleet=FleetSettings(id=file.fleet.id, limits=FAST if file.fleet.profile == "fast" else DEFAULT),
         shutdown_grace=file.shutdown_grace,
         memory_bytes=file.memory,
         mappings=tuple(right.values()),

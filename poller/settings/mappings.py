@@ -166,8 +166,8 @@ def _filters(shape: MappingShape, source: EventSource) -> Filters | None:
 def _scaling(shape: MappingShape, target: TargetSettings) -> Scaling:
     """How many batches of a queue may be in flight: as many as AWS allows, and as a command has processes for."""
     pollers = shape.provisioned_poller_config
-    most = (shape.scaling_config.maximum_concurrency if shape.scaling_config else None) or Scaling().most
-    scaling = Scaling(most=most)
+    total = shape.scaling_config.maximum_concurrency if shape.scaling_config else None
+    scaling = Scaling(most=total or Scaling().most, total=total)
     if pollers is not None:
         least = _EACH_POLLER * (pollers.minimum_pollers or _LEAST_POLLERS)
         most = max(least, _EACH_POLLER * (pollers.maximum_pollers or _MOST_POLLERS))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from poller.aws.session import AwsSettings
 from poller.destinations import DestinationSettings
+from poller.fleet.member import Limits
 from poller.model.policy import Policy
 from poller.sources import SourceSettings
 from poller.stores import StoreSettings
@@ -19,6 +20,15 @@ class ServerSettings:
 
     host: str
     port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSettings:
+    """This replica among those that share its store."""
+
+    id: str | None
+    """Its name; None: that of the machine."""
+    limits: Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +55,7 @@ class Settings:
     aws: AwsSettings
     store: StoreSettings
     server: ServerSettings
+    fleet: FleetSettings
     shutdown_grace: float
     """Seconds given to work in flight after a stop."""
     memory_bytes: int

@@ -216,6 +216,7 @@ async def test_mappings_are_told_as_json_with_their_shards(daemon: Daemon):
                     "id": "shardId-000000000000",
                     "state": "owned",
                     "owner": "this replica",
+                    "since": "2027-01-15T08:00:00.000Z",
                     "checkpoint": "4965",
                     "iterator_age_seconds": 75.0,
                     "behind_latest_seconds": 2.0,
@@ -253,7 +254,7 @@ async def test_head_answers_as_get_without_a_body(daemon: Daemon, path: str):
 async def test_unknown_path_is_one_line_that_names_the_known_ones(daemon: Daemon):
     status, _, body = await daemon.ask("/metric")
     assert status == 404
-    assert body == "not found, there are /, /metrics, /healthz, /readyz, /api/mappings\n"
+    assert body == "not found, there are /, /metrics, /healthz, /readyz, /api/mappings, /api/fleet\n"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])

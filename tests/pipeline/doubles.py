@@ -16,6 +16,7 @@ import msgspec
 import trio
 from trio.testing import MockClock
 
+from poller.fleet.fleet import Fleet, Identity, Time
 from poller.mapping.budget import Budget
 from poller.mapping.run import run_mapping
 from poller.mapping.tools import Tools
@@ -434,6 +435,12 @@ class FakeDestination:
         pass
 
 
+def alone(store: Store) -> Fleet:
+    """The only replica there is."""
+    time = Time(clock=now, elapsed=anyio.current_time, chance=lambda: 0.5)
+    return Fleet(store, Identity(name="alone", boot="boot"), time, lambda fact: None)
+
+
 class World:
     """A mapping between its doubles, and every fact that it told."""
 
@@ -458,6 +465,7 @@ class World:
             target=function,
             destination=destination,
             store=store,
+            fleet=alone(store),
             budget=Budget(256 * 1024 * 1024),
             observe=self.facts.append,
             clock=now,

@@ -20,7 +20,7 @@ from poller.model.ports import Store
 from poller.model.record import TrimHorizon
 from poller.stores.memory import MemoryStore
 from tests.pipeline import stories
-from tests.pipeline.doubles import now
+from tests.pipeline.doubles import alone, now
 from tests.pipeline.machine import ERRORS, StoryDestination, StoryFunction, StoryStore, StoryStream
 from tests.pipeline.stories import Action, Story
 from tests.pipeline.witness import Witness
@@ -184,6 +184,7 @@ class _Player:
             target=self._function,
             destination=self._destination if story.destination else None,
             store=self._store,
+            fleet=alone(self._store),
             budget=Budget(256 * 1024 * 1024),
             observe=self._observe,
             clock=now,

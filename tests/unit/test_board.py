@@ -194,6 +194,7 @@ def test_a_shard_tells_position_age_and_what_is_held_and_in_flight(seen: Seen):
         "id": "s1",
         "state": "owned",
         "owner": "this replica",
+        "since": "1970-01-01T00:16:40.000Z",
         "checkpoint": "49",
         "iterator_age_seconds": 60.0,
         "behind_latest_seconds": 0.0,

@@ -21,6 +21,7 @@ from poller.model.facts import (
     RecordsDropped,
     RecordsFiltered,
     Reloaded,
+    RosterSeen,
     ShardMoved,
     ShardStands,
     SourceListed,
@@ -29,7 +30,7 @@ from poller.model.facts import (
     Stopping,
 )
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
-from poller.service.families import COMING, FAMILIES, PROCESS
+from poller.service.families import FAMILIES, PROCESS
 from poller.service.metrics import Metrics
 
 CONTRACT = {
@@ -51,6 +52,12 @@ CONTRACT = {
     ("poller_poll_duration_seconds", "histogram", ("mapping",)),
     ("poller_checkpoints_total", "counter", ("mapping", "outcome")),
     ("poller_shards", "gauge", ("mapping", "state")),
+    ("poller_shard_moves_total", "counter", ("mapping", "kind")),
+    ("poller_members", "gauge", ("state",)),
+    ("poller_member_beat_age_seconds", "gauge", ("member",)),
+    ("poller_fences_total", "counter", ()),
+    ("poller_self_fenced", "gauge", ()),
+    ("poller_store_errors_total", "counter", ()),
     ("poller_mapping_state", "gauge", ("mapping", "state")),
     ("poller_config_last_reload_successful", "gauge", ()),
     ("poller_config_last_reload_success_timestamp_seconds", "gauge", ()),
@@ -160,6 +167,7 @@ def test_table_of_metrics_is_the_contract_with_users():
 
 def test_scrape_shows_the_names_types_and_labels_of_the_table_and_no_others(scraped: Scraped):
     scraped.observe(enabled(), owned(), read(1, behind=2.0), sent(), invoked(Replied()), listed())
+    scraped.observe(RosterSeen(members={"a": ("up", 1.0, "")}))
     text = scraped.text()
     seen = set()
     for family in text_string_to_metric_families(text):
@@ -482,8 +490,8 @@ def test_what_is_exported_beside_the_table_is_told_in_the_table_of_the_process(s
     assert exported == {(family.name, family.kind) for family in PROCESS}
 
 
-def test_what_is_announced_is_not_exported_and_stands_once_in_the_table():
-    names = [family.name for family in (*FAMILIES, *COMING, *PROCESS)]
+def test_a_name_stands_once_in_the_table():
+    names = [family.name for family in (*FAMILIES, *PROCESS)]
     assert len(names) == len(set(names))
 
 

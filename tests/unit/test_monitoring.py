@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from poller.service.families import COMING, FAMILIES, PROCESS, Family
+from poller.service.families import FAMILIES, PROCESS, Family
 from poller.service.metrics import Metrics
 from tests.unit.promql import Metric, Unknown, exported, labels_of, names_in, queries
 from tools.dashboard import dashboard
@@ -174,12 +174,10 @@ def test_every_metric_of_the_table_is_on_the_dashboard_and_on_its_page():
         ends = ("_bucket", "_sum", "_count") if family.kind == "histogram" else ("",)
         assert {family.name + end for end in ends} <= asked
         assert f"| `{family.name}` |" in described
-    assert not {family.name for family in COMING} & asked
 
 
 def test_one_row_of_the_table_brings_a_panel_with_right_expressions_and_a_line_of_the_page():
     new = (
-        *COMING,
         Family(
             name="poller_new_total",
             kind="counter",

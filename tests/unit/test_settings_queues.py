@@ -18,8 +18,8 @@ _WINDOW = "MaximumBatchingWindowInSeconds: 5"
     ("functions", "more", "expected"),
     [
         ("", [], Scaling()),
-        ("", ["ScalingConfig: {MaximumConcurrency: 2}"], Scaling(least=2, start=2, most=2)),
-        ("", ["ScalingConfig: {MaximumConcurrency: 1000}"], Scaling(most=1000)),
+        ("", ["ScalingConfig: {MaximumConcurrency: 2}"], Scaling(least=2, start=2, most=2, total=2)),
+        ("", ["ScalingConfig: {MaximumConcurrency: 1000}"], Scaling(most=1000, total=1000)),
         ("", ["ProvisionedPollerConfig: {MinimumPollers: 3}"], Scaling(least=30, start=30, most=2000, per_minute=1000)),
         ("", ["ProvisionedPollerConfig: {MaximumPollers: 4}"], Scaling(least=20, start=20, most=40, per_minute=1000)),
         (_LOCAL, [], Scaling(least=2, start=4, most=4)),

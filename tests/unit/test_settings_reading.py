@@ -41,7 +41,7 @@ WRONG = [
     ("a huge number", f"{_M}\nshutdown_grace: 0x{'f' * 5000}\n", "poller.yaml:2: shutdown_grace: is too large a number"),
     ("a NUL", f'{_M}\nstore: "a\\0"\n', "poller.yaml:2: store: holds a NUL character"),
     ("half a character", f'{_M}\nstore: "\\ud83d"\n', "poller.yaml:2: store: holds half a character (a lone surrogate)"),
-    ("a line break within a key", f'{_M}\n"a\\Lb": 1\n', 'poller.yaml:2: "a\\u2028b": is not a known key, allowed: aws, store, server, shutdown_grace, memory, poll_interval, limits, functions and mappings'),
+    ("a line break within a key", f'{_M}\n"a\\Lb": 1\n', 'poller.yaml:2: "a\\u2028b": is not a known key, allowed: aws, store, server, shutdown_grace, memory, poll_interval, fleet, limits, functions and mappings'),
     ("an unset variable", f"{_M}\nserver:\n  port: ${{PORT}}\n", "poller.yaml:3: server.port: the environment has no PORT, set it or write ${PORT:-default}"),
     ("an unset variable in a list", f"{_M}\nfunctions:\n  g:\n    command:\n      - a\n      - x${{ARG}}\n", "poller.yaml:6: functions.g.command[1]: the environment has no ARG, set it or write ${ARG:-default}"),
     ("a substitution that is none", f"{_M}\nstore: ${{1}}\n", "poller.yaml:2: store: has a ${ that is not ${NAME} or ${NAME:-default}; write $${ for the characters themselves"),

@@ -21,7 +21,7 @@ _SIZES = "bytes or a size such as 256MiB (KiB, MiB, GiB, KB, MB, GB), at least 3
 # (id, the first line of the file, the mistake behind "poller.yaml:1: ")
 WRONG = [
     ("unknown section", "sever: {}", "sever: is not a known key, did you mean server?"),
-    ("far from every section", "x: 1", "x: is not a known key, allowed: aws, store, server, shutdown_grace, memory, poll_interval, limits, functions and mappings"),
+    ("far from every section", "x: 1", "x: is not a known key, allowed: aws, store, server, shutdown_grace, memory, poll_interval, fleet, limits, functions and mappings"),
     ("section that is no block", "server: 9464", "server: 9464 is a number, allowed: a block with host and port"),
     ("port as text", 'server: {port: "80"}', 'server.port: "80" is text, allowed: a whole number, 0 to 65535'),
     ("port out of range", "server: {port: 65536}", "server.port: 65536 is out of range, allowed: 0 to 65535"),

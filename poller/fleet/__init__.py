@@ -1,0 +1,1 @@
+"""The replicas that share a store: who is alive, and who shall have which shard."""

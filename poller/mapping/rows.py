@@ -1,0 +1,90 @@
+"""The rows of a stream's shards, as this replica last read or wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from poller.fleet.assign import Seat
+from poller.mapping.commit import Checkpoint
+from poller.mapping.row import ShardRow, decode_shard
+from poller.mapping.tools import Tools
+from poller.model.record import Partition, Position
+
+
+class Rows:
+    """Checkpoints by shard."""
+
+    def __init__(self, tools: Tools, prefix: str) -> None:
+        self._tools = tools
+        self._prefix = prefix
+        self._kept: dict[str, Checkpoint] = {}
+
+    async def look(self, running: Collection[str]) -> frozenset[str]:
+        """Read what is stored now. Who has what is true if the members are looked at after this.
+
+        Args:
+            running: shards in our hands, of whose rows nobody knows more than we.
+
+        Returns:
+            Those of them that another replica has taken. Raises `Transient`.
+        """
+        taken: set[str] = set()
+        found: set[str] = set()
+        async for key, stored in self._tools.store.scan(f"{self._prefix}/"):
+            shard = key.removeprefix(f"{self._prefix}/")
+            found.add(shard)
+            known = self._kept.get(shard)
+            if shard not in running:
+                if known is None or known.version != stored.version:
+                    row = decode_shard(stored.value)
+                    self._kept[shard] = Checkpoint(self._tools, key, shard, row, stored.version)
+            elif known and stored.version > known.version and self._is_anothers(decode_shard(stored.value)):
+                taken.add(shard)
+        for shard in self._kept.keys() - found - set(running):
+            if self._kept[shard].version:
+                del self._kept[shard]  # somebody removed it
+        return frozenset(taken)
+
+    def _is_anothers(self, row: ShardRow) -> bool:
+        return row.owner != self._tools.fleet.name
+
+    def __getitem__(self, shard: str) -> Checkpoint:
+        return self._kept[shard]
+
+    def __contains__(self, shard: object) -> bool:
+        return shard in self._kept
+
+    def of(self, shard: str, position: Position) -> Checkpoint:
+        """The row of a shard, or one that is not stored yet and begins at `position`."""
+        if shard not in self._kept:
+            key = f"{self._prefix}/{shard}"
+            self._kept[shard] = Checkpoint(self._tools, key, shard, ShardRow(position=position), 0)
+        return self._kept[shard]
+
+    async def reread(self, shard: str) -> None:
+        """Read the row of a shard that another replica has written."""
+        self._kept[shard] = await self._kept[shard].reread()
+
+    def drop(self, shard: str) -> None:
+        """The row was removed."""
+        del self._kept[shard]
+
+    def all(self) -> Mapping[str, ShardRow]:
+        """Every row."""
+        return {shard: checkpoint.row for shard, checkpoint in self._kept.items()}
+
+    def holder(self, shard: str) -> str:
+        """The live member that has a shard; "" when nobody has it."""
+        row = self._kept[shard].row if shard in self._kept else None
+        held = row is not None and self._tools.fleet.holds(row.owner, row.epoch, self._prefix)
+        return row.owner if row and held else ""
+
+    def seat(self, shard: Partition, *, running: bool) -> Seat:
+        """Who has a shard, and who had it last or has its parent."""
+        if running:
+            return Seat(holder=self._tools.fleet.name)
+        row = self._kept[shard.id].row if shard.id in self._kept else None
+        near = (
+            row.owner if row else next((self._kept[each].row.owner for each in shard.parents if each in self._kept), "")
+        )
+        return Seat(holder=self.holder(shard.id), near=near)
