@@ -17,6 +17,8 @@ from tests.unit.promql import queries
 from tools.dashboard import dashboard
 
 T = TypeVar("T")
+_OF_MANY = {"Members A", "Member beat age A"}
+"""Panels that may be empty where one process has its store to itself."""
 
 
 async def poll(look: Callable[[], Awaitable[T]], is_: Callable[[T], Any], within: float = 20.0) -> T:
@@ -100,4 +102,4 @@ async def _dashboard(watcher: Prometheus) -> None:
         for place, expr in queries(dashboard((*FAMILIES, *PROCESS))).items()
         if not await watcher.query(expr)
     }
-    assert empty == {}
+    assert empty.keys() <= _OF_MANY, empty
