@@ -4,10 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lock schema clean
+.PHONY: help demo test check lock schema monitoring clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/.filled: requirements-dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("poller needs Python 3.11 or later; set PYTHON=")'
@@ -17,6 +17,7 @@ $(VENV)/.filled: requirements-dev.lock pyproject.toml
 	touch $@
 
 tests/servers/node_modules/.filled: tests/servers/package-lock.json $(VENV)/.filled
+	tests/servers/debian.sh
 	$(BIN)/python -m tests.servers.npm ci
 	touch $@
 
@@ -37,6 +38,9 @@ check: $(VENV)/.filled tests/servers/node_modules/.filled  ## format, lint, type
 
 schema: $(VENV)/.filled  ## write config/schema.json anew
 	$(BIN)/poller schema > config/schema.json
+
+monitoring: $(VENV)/.filled  ## write the dashboard and docs/metrics.md anew, from the table of metrics
+	$(BIN)/python -m tools.monitoring
 
 lock:  ## resolve the dependencies anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \

@@ -18,7 +18,7 @@ from poller.mapping.sift import sift
 from poller.mapping.standing import Standing
 from poller.mapping.tools import Tools
 from poller.model.errors import Denied, Transient
-from poller.model.facts import ShardMoved
+from poller.model.facts import ShardMoved, SourceListed
 from poller.model.outcome import Outcome
 from poller.model.record import Cursor, Record, Topology, TrimHorizon
 
@@ -237,6 +237,7 @@ class Queue:
         except (Transient, Denied):
             return  # the next receives tell whether the queue is there; what was known of it still is the best guess
         self._topology = topology
+        self._tools.observe(SourceListed(mapping=self._tools.mapping, retention=topology.retention))
 
     async def _process(self, batch: Batch) -> None:
         """Deliver a batch, settle it, and let the next one of its groups go on."""

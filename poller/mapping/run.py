@@ -5,6 +5,7 @@ from __future__ import annotations
 from poller.mapping.queue import Queue
 from poller.mapping.stream import Stream
 from poller.mapping.tools import Tools
+from poller.model.facts import SourceListed
 
 
 async def run_mapping(tools: Tools) -> None:
@@ -18,6 +19,7 @@ async def run_mapping(tools: Tools) -> None:
     topology = await tools.unless_stopped(tools.source.topology)
     if topology is None:
         return
+    tools.observe(SourceListed(mapping=tools.mapping, retention=topology.retention))
     if tools.source.redelivers:
         with tools.budget.join() as holder:
             await Queue(tools, topology, holder).run()

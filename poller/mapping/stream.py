@@ -21,7 +21,7 @@ from poller.mapping.start import find_start
 from poller.mapping.tools import Tools
 from poller.mapping.turn import Turn, turn
 from poller.model.errors import Denied, ShardGone, Superseded, Transient, Trimmed
-from poller.model.facts import MappingProblem, RecordsDropped, ShardMoved, ShardPassed, StoreFailed
+from poller.model.facts import MappingProblem, RecordsDropped, ShardMoved, ShardPassed, SourceListed, StoreFailed
 from poller.model.record import At, Cursor, Topology, TrimHorizon
 
 _LISTING_SOON, _LISTING_LATER = 1.0, 60.0
@@ -353,6 +353,7 @@ class Stream:
         if topology.identity != self._topology.identity:
             raise Transient(f"{self._tools.source_name} was deleted and created anew: starting afresh")
         self._topology, self._listed_anew = topology, True
+        self._tools.observe(SourceListed(mapping=self._tools.mapping, retention=topology.retention))
 
     # ---------------------------------------------------------------- what is told
 

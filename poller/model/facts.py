@@ -34,6 +34,15 @@ class SourceRead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SourceListed:
+    """The source said what it is made of."""
+
+    mapping: str
+    retention: float
+    """Seconds after which it drops a record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSent:
     """An invocation is about to start."""
 
@@ -278,6 +287,7 @@ class Stopping:
 
 Fact: TypeAlias = (
     SourceRead
+    | SourceListed
     | BatchSent
     | BatchInvoked
     | RecordsDropped

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import anyio
 import orjson
-from prometheus_client import CollectorRegistry
 
 from poller.aws.session import Aws, open_aws
 from poller.fleet.fleet import Fleet, Identity, Time
@@ -66,10 +65,9 @@ class App:
     def __init__(self, config: Path, environ: Mapping[str, str]) -> None:
         self._config = config
         self._environ = environ
-        self._registry = CollectorRegistry(auto_describe=True)
         self._board = Board(time.time)
-        metrics = Metrics(self._registry, time.time)
-        self._observers = (metrics.observe, self._board.observe, LogFacts(time.time).observe)
+        self._metrics = Metrics(time.time)
+        self._observers = (self._metrics.observe, self._board.observe, LogFacts(time.time).observe)
         self._settings: Settings | None = None
         self._supervisor: Supervisor | None = None
         self._names: set[str] = set()
@@ -174,7 +172,7 @@ class App:
             open_aws(settings.aws) as aws,
             self._opened(settings.store, aws) as store,
             _named(settings) as name,
-            serve(settings.server.host, settings.server.port, registry=self._registry, board=self._board) as port,
+            serve(settings.server.host, settings.server.port, metrics=self._metrics, board=self._board) as port,
         ):
             address = f"http://{settings.server.host}:{port}/"
             _log.info("listening", extra={"fields": {"address": address}})

@@ -13,25 +13,27 @@ from importlib import resources
 
 import orjson
 from aiohttp import web
-from prometheus_client import CollectorRegistry
-from prometheus_client.aiohttp import make_aiohttp_handler
 
 from poller.model.errors import SettingsError
 from poller.service.board import Board
+from poller.service.metrics import Metrics
 
 _PATHS = "/, /metrics, /healthz, /readyz, /api/mappings, /api/fleet"
 _SHUTDOWN = 2.0
 """Seconds an answer under way is given when the server ends."""
 
+_COMPRESSED_ASIDE = 65_536
+"""Bytes from which on an answer is compressed in a thread: the event loop has records to deliver."""
+
 
 @asynccontextmanager
-async def serve(host: str, port: int, *, registry: CollectorRegistry, board: Board) -> AsyncIterator[int]:
+async def serve(host: str, port: int, *, metrics: Metrics, board: Board) -> AsyncIterator[int]:
     """Serve while the block runs; yields the port, which is chosen by the system when `port` is 0.
 
     Raises:
         SettingsError: the address cannot be bound; one line that says why and what to change.
     """
-    runner = web.AppRunner(_application(registry, board), access_log=None, shutdown_timeout=_SHUTDOWN)
+    runner = web.AppRunner(_application(metrics, board), access_log=None, shutdown_timeout=_SHUTDOWN)
     await runner.setup()
     try:
         try:
@@ -43,7 +45,7 @@ async def serve(host: str, port: int, *, registry: CollectorRegistry, board: Boa
         await runner.cleanup()
 
 
-def _application(registry: CollectorRegistry, board: Board) -> web.Application:
+def _application(metrics: Metrics, board: Board) -> web.Application:
     page, policy = _page()
 
     async def health(_: web.Request) -> web.Response:
@@ -52,6 +54,12 @@ def _application(registry: CollectorRegistry, board: Board) -> web.Application:
     async def ready(_: web.Request) -> web.Response:
         is_ready, told = board.readiness()
         return _json(told, status=200 if is_ready else 503)
+
+    async def scrape(request: web.Request) -> web.Response:
+        body, content_type = metrics.scrape(request.headers.get("Accept", ""), request.query.getall("name[]", ()))
+        response = web.Response(body=body, headers={"Content-Type": content_type}, zlib_executor_size=_COMPRESSED_ASIDE)
+        response.enable_compression()
+        return response
 
     async def mappings(_: web.Request) -> web.Response:
         return _json(board.document())
@@ -64,7 +72,7 @@ def _application(registry: CollectorRegistry, board: Board) -> web.Application:
 
     application = web.Application(middlewares=[_plainly])
     application.router.add_get("/", index)
-    application.router.add_get("/metrics", make_aiohttp_handler(registry))
+    application.router.add_get("/metrics", scrape)
     application.router.add_get("/healthz", health)
     application.router.add_get("/readyz", ready)
     application.router.add_get("/api/mappings", mappings)

@@ -30,6 +30,7 @@ from poller.model.facts import (
     ShardMoved,
     ShardPassed,
     ShardStands,
+    SourceListed,
     SourceRead,
     Stopping,
     StoreFailed,
@@ -117,7 +118,7 @@ class LogFacts:
                 self._happened(fact)
             case MemberMoved() | SelfFenced() | StoreFailed():
                 self._replica(fact)
-            case ShardStands() | RosterSeen():
+            case ShardStands() | RosterSeen() | SourceListed():
                 pass  # the metrics and the board tell where a shard stands; it changes with every batch
 
     def _shard(self, fact: ShardMoved | ShardPassed) -> None:

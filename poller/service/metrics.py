@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias, get_args
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    GCCollector,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-)
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import choose_encoder
 
 from poller import __version__
 from poller.model.facts import (
     BatchInvoked,
     BatchSent,
     CheckpointWritten,
+    DestinationFailed,
     Fact,
     FunctionPrinted,
     MappingMoved,
@@ -35,6 +27,7 @@ from poller.model.facts import (
     RosterSeen,
     SelfFenced,
     ShardPassed,
+    SourceListed,
     SourceRead,
     State,
     Stopping,
@@ -43,13 +36,14 @@ from poller.model.facts import (
 from poller.model.outcome import Failed, Partial, Replied, failed_records, label
 from poller.model.ports import Clock
 from poller.service.families import FAMILIES, Family
+from poller.service.instruments import Counter, Gauge, Histogram, Instrument, escaped, number
 from poller.service.standing import Standing, Standings
 
 
 class Metrics:
     """Every metric of the daemon."""
 
-    def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._standings = Standings()
         self._instruments = _Instruments()
@@ -57,18 +51,57 @@ class Metrics:
         self._mappings: dict[str, _Series] = {}
         self._removed: set[str] = set()
         self._instruments.gauges["poller_build_info"].labels(__version__).set(1)
-        registry.register(_Exposition(self._instruments, self._standings, self._mappings, self._fleet, clock))
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        GCCollector(registry=registry)
+        self._process = CollectorRegistry(auto_describe=True)
+        ProcessCollector(registry=self._process)
+        PlatformCollector(registry=self._process)
+        GCCollector(registry=self._process)
+
+    def scrape(self, accept: str = "", names: Sequence[str] = ()) -> tuple[bytes, str]:
+        """Everything as it stands now, and its content type.
+
+        Args:
+            accept: the header of the request: Prometheus text, or OpenMetrics when that is asked for.
+            names: the samples asked for (`name[]`); all when there are none.
+        """
+        encoder, content_type = choose_encoder(accept)
+        openmetrics = content_type.startswith("application/openmetrics-text")
+        wanted = [family for family in FAMILIES if not names or _samples(family) & set(names)]
+        process = self._process.restricted_registry(list(names)) if names else self._process
+        now = self._clock()
+        text = "".join(part for family in wanted for part in self._family(family, now, openmetrics=openmetrics))
+        return text.encode() + encoder(process), content_type
+
+    def _family(self, family: Family, now: float, *, openmetrics: bool) -> Iterator[str]:
+        """The lines of a family."""
+        name = family.name.removesuffix("_total") if openmetrics else family.name
+        yield f"# HELP {name} {family.help}\n# TYPE {name} {family.kind}\n"
+        yield from self._computed(family, now) if family.at_scrape else self._instruments[family.name].text()
+
+    def _computed(self, family: Family, now: float) -> Iterator[str]:
+        """The lines that only this moment can tell."""
+        if "mapping" not in family.labels:
+            for (only,), value in self._fleet.compute(family.name, now):
+                yield f'{family.name}{{{family.labels[0]}="{escaped(only)}"}} {number(value)}\n'
+            return
+        compute, (_, *others) = _AT_SCRAPE[family.name], family.labels
+        between = f',{others[0]}="' if others else ""
+        for mapping in self._mappings:
+            start = f'{family.name}{{mapping="{escaped(mapping)}"{between}'
+            values = compute(self._standings.of(mapping), now)
+            if between:
+                yield "".join([f'{start}{escaped(last)}"}} {number(value)}\n' for (last,), value in values])
+            else:
+                yield "".join([f"{start}}} {number(value)}\n" for _, value in values])
 
     def observe(self, fact: Fact) -> None:
         """Count a fact. Never raises, never waits."""
         match fact:
             case Reloaded():
-                self._instruments.gauges["poller_config_last_reload_successful"].set(fact.successful)
+                self._instruments.gauges["poller_config_last_reload_successful"].labels().set(fact.successful)
                 if fact.successful:
-                    self._instruments.gauges["poller_config_last_reload_success_timestamp_seconds"].set(fact.at)
+                    self._instruments.gauges["poller_config_last_reload_success_timestamp_seconds"].labels().set(
+                        fact.at
+                    )
             case MappingRemoved():
                 self._removed.add(fact.mapping)
                 self._mappings.pop(fact.mapping, None)
@@ -98,9 +131,9 @@ class _Fleet:
     """What the replicas are seen to do."""
 
     def __init__(self, instruments: _Instruments) -> None:
-        self._fenced = instruments.gauges["poller_self_fenced"]
-        self._fences = instruments.counters["poller_fences_total"]
-        self._errors = instruments.counters["poller_store_errors_total"]
+        self._fenced = instruments.gauges["poller_self_fenced"].labels()
+        self._fences = instruments.counters["poller_fences_total"].labels()
+        self._errors = instruments.counters["poller_store_errors_total"].labels()
         self._members: Mapping[str, tuple[str, float, str]] = {}
         self._seen_at = 0.0
         self._fenced.set(0)
@@ -132,21 +165,21 @@ class _Instruments:
     """What is counted when a fact comes, by name."""
 
     def __init__(self) -> None:
-        self.counters: dict[str, Counter] = {}
-        self.gauges: dict[str, Gauge] = {}
-        self.histograms: dict[str, Histogram] = {}
+        self.counters: dict[str, Instrument[Counter]] = {}
+        self.gauges: dict[str, Instrument[Gauge]] = {}
+        self.histograms: dict[str, Instrument[Histogram]] = {}
         for family in FAMILIES:
-            name, text, labels = family.name, family.help, family.labels
             if family.at_scrape:
                 continue
-            if family.kind == "counter":
-                self.counters[name] = Counter(name, text, labels, registry=None)
-            elif family.kind == "gauge":
-                self.gauges[name] = Gauge(name, text, labels, registry=None)
-            else:
-                self.histograms[name] = Histogram(name, text, labels, registry=None, buckets=family.buckets)
+            match family.kind:
+                case "counter":
+                    self.counters[family.name] = Instrument(family, Counter)
+                case "gauge":
+                    self.gauges[family.name] = Instrument(family, Gauge)
+                case "histogram":
+                    self.histograms[family.name] = Instrument(family, Histogram)
 
-    def __getitem__(self, name: str) -> Counter | Gauge | Histogram:
+    def __getitem__(self, name: str) -> Instrument[Counter] | Instrument[Gauge] | Instrument[Histogram]:
         return self.counters.get(name) or self.gauges.get(name) or self.histograms[name]
 
     def remove(self, mapping: str) -> None:
@@ -172,6 +205,8 @@ class _Series:
             return instruments.histograms[name].labels(mapping)
 
         state = instruments.gauges["poller_mapping_state"]
+        self._mapping = mapping
+        self._retention = instruments.gauges["poller_retention_seconds"]
         self._states = {value: state.labels(mapping, value) for value in get_args(State)}
         self._age = histogram("poller_invocation_iterator_age_seconds")
         self._polled = counter("poller_records_polled_total")
@@ -180,6 +215,9 @@ class _Series:
         self._filtered = counter("poller_records_filtered_total")
         self._diverted = counter("poller_records_on_failure_delivered_total")
         self._dropped = counters("poller_records_dropped_total")
+        self._drops = counters("poller_drops_total")
+        self._untold = counter("poller_destination_failures_total")
+        self._undeleted = counter("poller_message_delete_failures_total")
         self._deleted = counter("poller_messages_deleted_total")
         self._invocations = counters("poller_invocations_total")
         self._duration = histogram("poller_invocation_duration_seconds")
@@ -196,19 +234,18 @@ class _Series:
                 self._polls[fact.outcome].inc()
                 self._polled.inc(fact.records)
                 self._poll_duration.observe(fact.seconds)
+            case SourceListed():
+                self._retention.labels(self._mapping).set(fact.retention)
             case BatchSent():
                 self._batch.observe(fact.records)
                 self._age.observe(max(0.0, fact.age))
             case BatchInvoked():
                 self._ended(fact)
-            case RecordsDropped():
-                self._dropped[fact.condition].inc(fact.records)
-            case RecordsFiltered():
-                self._filtered.inc(fact.records)
-            case RecordsDiverted():
-                self._diverted.inc(fact.records)
+            case RecordsFiltered() | RecordsDropped() | RecordsDiverted() | DestinationFailed():
+                self._settled_without(fact)
             case MessagesDeleted():
                 self._deleted.inc(fact.deleted)
+                self._undeleted.inc(fact.failed)
             case CheckpointWritten():
                 self._checkpoints[fact.outcome].inc()
             case ShardPassed():
@@ -219,62 +256,24 @@ class _Series:
             case _:
                 pass
 
+    def _settled_without(self, fact: RecordsFiltered | RecordsDropped | RecordsDiverted | DestinationFailed) -> None:
+        match fact:
+            case RecordsFiltered():
+                self._filtered.inc(fact.records)
+            case RecordsDropped():
+                self._dropped[fact.condition].inc(fact.records)
+                self._drops[fact.condition].inc()
+            case RecordsDiverted():
+                self._diverted.inc(fact.records)
+            case DestinationFailed():
+                self._untold.inc()
+
     def _ended(self, fact: BatchInvoked) -> None:
         self._invocations[label(fact.outcome)].inc()
         self._invoked.inc(fact.records)
         self._failed.inc(failed_records(fact.outcome, fact.records))
         if isinstance(fact.outcome, Replied | Partial | Failed):
             self._duration.observe(fact.seconds)
-
-
-class _Exposition(Collector):
-    """What a scrape sees: the table's families in order, counted before or computed now."""
-
-    def __init__(
-        self,
-        instruments: _Instruments,
-        standings: Standings,
-        mappings: Mapping[str, _Series],
-        fleet: _Fleet,
-        clock: Clock,
-    ) -> None:
-        self._instruments = instruments
-        self._standings = standings
-        self._mappings = mappings
-        self._fleet = fleet
-        self._clock = clock
-
-    def describe(self) -> Iterator[Metric]:
-        """The families without their series: the registry asks for names."""
-        for family in FAMILIES:
-            if family.at_scrape:
-                yield GaugeMetricFamily(family.name, family.help, labels=family.labels)
-            else:
-                yield from self._instruments[family.name].describe()
-
-    def collect(self) -> Iterator[Metric]:
-        """All families with their series, as they stand now."""
-        now = self._clock()
-        for family in FAMILIES:
-            if family.at_scrape:
-                yield self._computed(family, now)
-            else:
-                for metric in self._instruments[family.name].collect():
-                    # The time of creation doubles the series, and nobody may rely on it: it is not in the table.
-                    metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
-                    yield metric
-
-    def _computed(self, family: Family, now: float) -> Metric:
-        metric = GaugeMetricFamily(family.name, family.help, labels=family.labels)
-        if "mapping" not in family.labels:
-            for labels, value in self._fleet.compute(family.name, now):
-                metric.add_metric(labels, value)
-            return metric
-        compute = _AT_SCRAPE[family.name]
-        for mapping in self._mappings:
-            for last, value in compute(self._standings.of(mapping), now):
-                metric.add_metric((mapping, *last), value)
-        return metric
 
 
 _Shards: TypeAlias = Mapping[str, Standing]
@@ -294,6 +293,18 @@ def _behind_latest(shards: _Shards, now: float) -> _Values:  # noqa: ARG001  # o
             yield (shard,), standing.told_behind
 
 
+def _read_age(shards: _Shards, now: float) -> _Values:
+    for shard, standing in shards.items():
+        if standing.state == "owned":
+            yield (shard,), max(0.0, now - standing.fresh_at)
+
+
+def _failed_attempts(shards: _Shards, now: float) -> _Values:  # noqa: ARG001  # one signature for all
+    for shard, standing in shards.items():
+        if standing.state == "owned" and standing.known:
+            yield (shard,), standing.attempt
+
+
 def _in_flight(shards: _Shards, now: float) -> _Values:  # noqa: ARG001  # one signature for all
     yield (), sum(standing.calls for standing in shards.values())
 
@@ -308,6 +319,14 @@ def _shards(shards: _Shards, now: float) -> _Values:  # noqa: ARG001  # one sign
 _AT_SCRAPE: Mapping[str, Callable[[_Shards, float], _Values]] = {
     "poller_iterator_age_seconds": _iterator_age,
     "poller_behind_latest_seconds": _behind_latest,
+    "poller_read_age_seconds": _read_age,
+    "poller_shard_failed_attempts": _failed_attempts,
     "poller_invocations_in_flight": _in_flight,
     "poller_shards": _shards,
 }
+
+
+def _samples(family: Family) -> set[str]:
+    """The names that stand in the lines of a family."""
+    ends = ("_bucket", "_count", "_sum") if family.kind == "histogram" else ("",)
+    return {family.name + end for end in ends}

@@ -41,6 +41,8 @@ class Standing:
     oldest: float | None = None
     behind: float = 0.0
     read_at: float = 0.0
+    fresh_at: float = 0.0
+    """When it was last read successfully, or was opened; unix seconds."""
     held: int = 0
     attempt: int = 0
     told_behind: float | None = None
@@ -75,16 +77,16 @@ class Standings:
             case ShardMoved():
                 self._moved(fact, now)
             case SourceRead():
-                _read(self._shard(fact.mapping, fact.shard), fact, now)
+                _read(self._shard(fact.mapping, fact.shard, now), fact, now)
             case ShardStands():
-                _stands(self._shard(fact.mapping, fact.shard), fact, now)
+                _stands(self._shard(fact.mapping, fact.shard, now), fact, now)
             case BatchSent():
-                shard = self._shard(fact.mapping, fact.shard)
+                shard = self._shard(fact.mapping, fact.shard, now)
                 if shard.state == "owned":
                     shard.calls += 1
                     shard.sent += fact.records
             case BatchInvoked():
-                shard = self._shard(fact.mapping, fact.shard)
+                shard = self._shard(fact.mapping, fact.shard, now)
                 shard.calls = max(0, shard.calls - 1)
                 shard.sent = max(0, shard.sent - fact.records) if shard.calls else 0
             case MappingRemoved():
@@ -92,13 +94,13 @@ class Standings:
             case _:
                 pass
 
-    def _shard(self, mapping: str, shard: str) -> Standing:
+    def _shard(self, mapping: str, shard: str, now: float) -> Standing:
         shards = self._mappings.get(mapping)
         if shards is None:
             shards = self._mappings[mapping] = {}
         standing = shards.get(shard)
         if standing is None:
-            standing = shards[shard] = Standing()
+            standing = shards[shard] = Standing(fresh_at=now)
         return standing
 
     def _moved(self, fact: ShardMoved, now: float) -> None:
@@ -106,12 +108,14 @@ class Standings:
         if fact.to == "forgotten":
             shards.pop(fact.shard, None)
             return
-        shards[fact.shard] = Standing(state=fact.to, checkpoint=fact.position, owner=fact.owner, since=now)
+        shards[fact.shard] = Standing(
+            state=fact.to, checkpoint=fact.position, owner=fact.owner, since=now, fresh_at=now
+        )
 
 
 def _read(shard: Standing, fact: SourceRead, now: float) -> None:
     if fact.outcome in ("records", "empty"):
-        shard.known = True
+        shard.known, shard.fresh_at = True, now
     if fact.behind is not None:
         shard.behind = shard.told_behind = fact.behind
         shard.read_at = now

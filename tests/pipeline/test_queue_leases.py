@@ -4,7 +4,7 @@ import anyio
 import pytest
 
 from poller.model.errors import Denied, Transient, causes, told
-from poller.model.facts import BatchInvoked, LeaseEnded, MessagesDeleted, MessagesReleased
+from poller.model.facts import BatchInvoked, LeaseEnded, MessagesDeleted, MessagesReleased, SourceListed
 from poller.model.outcome import Failed, Outcome, Partial, Refused, Replied
 from poller.model.policy import Scaling
 from poller.model.ports import Admit
@@ -275,3 +275,15 @@ async def test_a_stop_gives_a_throttled_batch_back_at_once():
         mapping.stop.set()
     assert len(queue.released) == 3
     assert anyio.current_time() < 5
+
+
+@virtual
+async def test_a_queues_retention_is_told_at_the_start_and_when_it_was_changed():
+    queue = FakeQueue(visibility=30)
+    async with world(queue, FakeFunction()) as mapping:
+        await until(lambda: bool(mapping.told(SourceListed)))
+        queue.retention = 14 * 24 * HOUR
+        await anyio.sleep(61)
+        queue.put(1)
+        await until(lambda: len(mapping.told(SourceListed)) > 1)
+    assert [fact.retention for fact in mapping.told(SourceListed)] == [4 * 24 * HOUR, 14 * 24 * HOUR]

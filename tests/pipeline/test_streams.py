@@ -15,6 +15,7 @@ from poller.model.facts import (
     RecordsDropped,
     ShardMoved,
     ShardStands,
+    SourceListed,
     SourceRead,
 )
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
@@ -551,3 +552,14 @@ async def test_many_shards_of_large_pages_and_a_slow_function_stay_under_the_mem
         assert mapping.tools.budget.used_bytes == 0
     assert most <= 16 * 1024 * 1024
     assert function.most_running >= 45, "the ceiling made shards wait for one another"
+
+
+@virtual
+async def test_a_streams_retention_is_told_at_the_start_and_when_it_was_changed():
+    stream = FakeStream(retention=24 * HOUR)
+    stream.put("shard-0", 1)
+    async with world(stream, FakeFunction()) as mapping:
+        await until(lambda: bool(mapping.told(SourceListed)))
+        stream.retention = 168 * HOUR
+        await until(lambda: mapping.told(SourceListed)[-1].retention == 168 * HOUR, within=130)
+    assert mapping.told(SourceListed)[0].retention == 24 * HOUR

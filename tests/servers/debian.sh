@@ -1,21 +1,28 @@
 #!/usr/bin/env bash
-# What the tests need beyond Python and Node: PostgreSQL's server. Installs only what is missing, and says so.
+# What the tests need beyond Python and Node.js, as Debian's packages. Installs only what is missing, and says so.
 set -euo pipefail
 
-if command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; then
-    exit 0
-fi
+# command:package, where another than Debian's may have it as well
+needs=(
+    c++:g++ cmake:cmake make:make xz:xz-utils # Lambda's client for Node.js is compiled where it is installed
+    prometheus:prometheus promtool:prometheus
+    postgres:postgresql
+)
+missing=()
+for need in "${needs[@]}"; do
+    command=${need%%:*}
+    command -v "$command" >/dev/null || compgen -G "/usr/lib/*/*/bin/$command" >/dev/null || missing+=("${need##*:}")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
 if ! command -v apt-get >/dev/null; then
-    echo 'the tests need PostgreSQL: install it so that `postgres` and `initdb` are on the PATH' >&2
+    echo "the tests need what Debian calls ${missing[*]}: install it so that its commands are on the PATH" >&2
     exit 1
 fi
 become=()
-if [ "$(id -u)" != 0 ]; then
-    become=(sudo -n)
-fi
-echo 'installing PostgreSQL, which the tests start on a free port of their own' >&2
-"${become[@]}" apt-get -qq update
+[ "$(id -u)" = 0 ] || become=(sudo -n)
+echo "installing for the tests: ${missing[*]}" >&2
 # No cluster of the system's: the tests make their own.
 "${become[@]}" sh -c 'mkdir -p /etc/postgresql-common && [ -e /etc/postgresql-common/createcluster.conf ] ||
     echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf'
-"${become[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends postgresql >/dev/null
+"${become[@]}" apt-get -qq update
+"${become[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${missing[@]}" >/dev/null

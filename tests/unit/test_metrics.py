@@ -2,7 +2,7 @@ import re
 from dataclasses import dataclass
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from poller import __version__
@@ -10,6 +10,7 @@ from poller.model.facts import (
     BatchInvoked,
     BatchSent,
     CheckpointWritten,
+    DestinationFailed,
     Fact,
     FunctionPrinted,
     MappingMoved,
@@ -23,12 +24,13 @@ from poller.model.facts import (
     RosterSeen,
     ShardMoved,
     ShardStands,
+    SourceListed,
     SourceRead,
     State,
     Stopping,
 )
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
-from poller.service.families import FAMILIES
+from poller.service.families import FAMILIES, PROCESS
 from poller.service.metrics import Metrics
 
 CONTRACT = {
@@ -60,6 +62,12 @@ CONTRACT = {
     ("poller_config_last_reload_successful", "gauge", ()),
     ("poller_config_last_reload_success_timestamp_seconds", "gauge", ()),
     ("poller_build_info", "gauge", ("version",)),
+    ("poller_retention_seconds", "gauge", ("mapping",)),
+    ("poller_shard_failed_attempts", "gauge", ("mapping", "shard")),
+    ("poller_read_age_seconds", "gauge", ("mapping", "shard")),
+    ("poller_drops_total", "counter", ("mapping", "condition")),
+    ("poller_destination_failures_total", "counter", ("mapping",)),
+    ("poller_message_delete_failures_total", "counter", ("mapping",)),
 }
 
 OUTCOMES = ("success", "partial", "function_error", "timeout", "throttled", "service_error")
@@ -78,23 +86,27 @@ class Scraped:
 
     def __init__(self) -> None:
         self.time = Time()
-        self.registry = CollectorRegistry()
-        self.metrics = Metrics(self.registry, self.time)
+        self.metrics = Metrics(self.time)
 
     def observe(self, *facts: Fact) -> None:
         for fact in facts:
             self.metrics.observe(fact)
 
+    def text(self, accept: str = "", *names: str) -> str:
+        return self.metrics.scrape(accept, names)[0].decode()
+
+    def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(self.text())
+            for sample in family.samples
+        }
+
     def value(self, name: str, **labels: str) -> float | None:
-        return self.registry.get_sample_value(name, labels)
+        return self.samples().get((name, frozenset(labels.items())))
 
     def series(self, name: str = "poller_") -> set[tuple[str, tuple[tuple[str, str], ...]]]:
-        return {
-            (sample.name, tuple(sorted(sample.labels.items())))
-            for family in self.registry.collect()
-            for sample in family.samples
-            if sample.name.startswith(name)
-        }
+        return {(known, tuple(sorted(labels))) for known, labels in self.samples() if known.startswith(name)}
 
     def age(self, shard: str = "s1") -> float | None:
         return self.value("poller_iterator_age_seconds", mapping="m", shard=shard)
@@ -120,7 +132,13 @@ def read(
     return SourceRead(mapping="m", shard=shard, outcome=told, records=records, seconds=0.02, behind=behind)
 
 
-def stands(oldest: float | None, *, behind: float = 0.0, shard: str = "s1", held: int = 1) -> ShardStands:
+def listed(retention: float = 86400.0) -> SourceListed:
+    return SourceListed(mapping="m", retention=retention)
+
+
+def stands(
+    oldest: float | None, *, behind: float = 0.0, shard: str = "s1", held: int = 1, attempt: int = 0
+) -> ShardStands:
     return ShardStands(
         mapping="m",
         shard=shard,
@@ -128,7 +146,7 @@ def stands(oldest: float | None, *, behind: float = 0.0, shard: str = "s1", held
         oldest=oldest,
         behind=behind,
         held=0 if oldest is None else held,
-        attempt=0,
+        attempt=attempt,
     )
 
 
@@ -148,9 +166,9 @@ def test_table_of_metrics_is_the_contract_with_users():
 
 
 def test_scrape_shows_the_names_types_and_labels_of_the_table_and_no_others(scraped: Scraped):
-    scraped.observe(enabled(), owned(), read(1, behind=2.0), sent(), invoked(Replied()))
+    scraped.observe(enabled(), owned(), read(1, behind=2.0), sent(), invoked(Replied()), listed())
     scraped.observe(RosterSeen(members={"a": ("up", 1.0, "")}))
-    text = generate_latest(scraped.registry).decode()
+    text = scraped.text()
     seen = set()
     for family in text_string_to_metric_families(text):
         if not family.name.startswith("poller_"):
@@ -256,6 +274,8 @@ def test_series_of_a_shard_disappear_when_it_is_let_go_and_stay_away(scraped: Sc
     assert {name for name, labels in scraped.series() if ("shard", "s1") in labels} == {
         "poller_iterator_age_seconds",
         "poller_behind_latest_seconds",
+        "poller_shard_failed_attempts",
+        "poller_read_age_seconds",
     }
     scraped.observe(ShardMoved(mapping="m", shard="s1", to="ended" if to == "ended" else "released"))
     scraped.observe(read(1, behind=3.0), stands(oldest=990.0), sent())
@@ -373,7 +393,106 @@ def test_dropped_records_deleted_messages_and_checkpoints_are_counted(scraped: S
     assert scraped.value("poller_records_dropped_total", mapping="m", condition="Expired") == 4
     assert scraped.value("poller_records_dropped_total", mapping="m", condition="Trimmed") == 0
     assert scraped.value("poller_messages_deleted_total", mapping="m") == 9
+    assert scraped.value("poller_message_delete_failures_total", mapping="m") == 1
     assert scraped.value("poller_checkpoints_total", mapping="m", outcome="superseded") == 1
+
+
+def test_a_drop_is_counted_though_nobody_knows_how_many_records_it_took(scraped: Scraped):
+    scraped.observe(enabled())
+    assert scraped.value("poller_drops_total", mapping="m", condition="Trimmed") == 0
+    scraped.observe(RecordsDropped(mapping="m", shard="s1", condition="Trimmed", records=0, first="1", last="9"))
+    assert scraped.value("poller_drops_total", mapping="m", condition="Trimmed") == 1
+    assert scraped.value("poller_drops_total", mapping="m", condition="Expired") == 0
+
+
+def test_accounts_that_the_destination_did_not_take_are_counted(scraped: Scraped):
+    scraped.observe(enabled(), DestinationFailed(mapping="m", shard="s1", records=5, reason="AccessDenied"))
+    assert scraped.value("poller_destination_failures_total", mapping="m") == 1
+
+
+def test_retention_is_not_told_before_the_source_was_asked_and_follows_it(scraped: Scraped):
+    scraped.observe(enabled())
+    assert scraped.value("poller_retention_seconds", mapping="m") is None, "an age against 0 would be endless"
+    scraped.observe(listed(86400.0))
+    assert scraped.value("poller_retention_seconds", mapping="m") == 86400
+    scraped.observe(listed(7 * 86400.0))
+    assert scraped.value("poller_retention_seconds", mapping="m") == 7 * 86400
+
+
+def test_failed_attempts_of_a_shard_are_told_until_it_goes_on(scraped: Scraped):
+    def attempts() -> float | None:
+        return scraped.value("poller_shard_failed_attempts", mapping="m", shard="s1")
+
+    scraped.observe(enabled(), owned())
+    assert attempts() is None
+    scraped.observe(read(1), stands(oldest=990.0, attempt=7))
+    assert attempts() == 7
+    scraped.observe(stands(oldest=None))
+    assert attempts() == 0
+
+
+def test_the_time_without_a_read_grows_from_the_opening_on_over_reads_that_fail_and_ends_with_one_that_succeeds(
+    scraped: Scraped,
+):
+    def unread() -> float | None:
+        return scraped.value("poller_read_age_seconds", mapping="m", shard="s1")
+
+    scraped.observe(enabled(), owned())
+    scraped.time.now += 30
+    scraped.observe(read(outcome="error"), read(outcome="throttled"))
+    assert unread() == 30
+    scraped.observe(read(0))
+    assert unread() == 0
+    scraped.time.now += 5
+    assert unread() == 5
+
+
+def test_a_sample_on_a_bound_counts_in_its_bucket_and_in_all_larger_ones(scraped: Scraped):
+    scraped.observe(enabled(), owned(), sent(1), sent(2), sent(3), sent(10_001))
+    counted = [
+        scraped.value("poller_batch_records_bucket", mapping="m", le=bound)
+        for bound in ("1.0", "2.0", "5.0", "10000.0", "+Inf")
+    ]
+    assert counted == [1, 2, 3, 3, 4]
+
+
+def test_openmetrics_tells_the_same_samples_as_the_text_format(scraped: Scraped):
+    scraped.observe(
+        enabled('a"b\\c\nd é'), enabled(), owned(), read(3, behind=2.0), sent(), invoked(Replied()), listed()
+    )
+    told = openmetrics_families(scraped.text("application/openmetrics-text; version=1.0.0"))  # type: ignore[no-untyped-call]  # it has no types
+    samples = {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in told
+        for sample in family.samples
+        if sample.name.startswith("poller_")
+    }
+    plain = {key: value for key, value in scraped.samples().items() if key[0].startswith("poller_")}
+    assert samples == plain
+    assert len(samples) > 100
+
+
+def test_a_scrape_may_name_the_samples_it_wants(scraped: Scraped):
+    scraped.observe(enabled(), sent())
+    text = scraped.text("", "poller_batch_records_count", "process_open_fds")
+    assert {family.name for family in text_string_to_metric_families(text)} == {
+        "poller_batch_records",
+        "process_open_fds",
+    }
+
+
+def test_what_is_exported_beside_the_table_is_told_in_the_table_of_the_process(scraped: Scraped):
+    exported = {
+        (family.name + ("_total" if family.type == "counter" else ""), family.type)
+        for family in text_string_to_metric_families(scraped.text())
+        if not family.name.startswith("poller_")
+    }
+    assert exported == {(family.name, family.kind) for family in PROCESS}
+
+
+def test_a_name_stands_once_in_the_table():
+    names = [family.name for family in (*FAMILIES, *PROCESS)]
+    assert len(names) == len(set(names))
 
 
 def test_a_failed_reload_keeps_the_moment_of_the_last_good_one(scraped: Scraped):
@@ -401,7 +520,7 @@ def test_facts_of_no_mapping_and_problems_leave_no_series_behind(scraped: Scrape
 def test_labels_of_any_spelling_survive_the_text_format(scraped: Scraped):
     name = 'a"b\\c\nd é'
     scraped.observe(MappingMoved(mapping=name, state="Enabled", reason=""))
-    text = generate_latest(scraped.registry).decode()
+    text = scraped.text()
     mappings = {
         sample.labels.get("mapping") for family in text_string_to_metric_families(text) for sample in family.samples
     }
