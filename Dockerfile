@@ -24,6 +24,7 @@ RUN pip --python /opt/poller/bin/python install --disable-pip-version-check --no
 
 FROM python:3.11-slim
 LABEL org.opencontainers.image.title="poller" \
+      org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.description="AWS Lambda's event source mappings, anywhere" \
       org.opencontainers.image.licenses="Apache-2.0"
 # A number, so that Kubernetes can see that it is not root.

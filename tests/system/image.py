@@ -17,6 +17,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,27 +26,32 @@ from pathlib import Path, PurePosixPath
 from docker.utils import exclude_paths  # type: ignore[import-untyped]  # it carries no types
 
 _PYTHON = Path(sys.base_prefix)
-_MOUNTS = """
+_BUILD = """
 set -e
 mount -t overlay overlay -o "lowerdir=/,upperdir=$LAYER,workdir=$WORK" "$ROOT"
 mount --rbind /dev "$ROOT/dev"
+mount --rbind /proc "$ROOT/proc"
 mount -t tmpfs tmpfs "$ROOT/tmp"
 mount -t tmpfs tmpfs "$ROOT$PROJECT"
+exec chroot "$ROOT" "$@"
 """
-_BUILD = _MOUNTS + 'mount --rbind /proc "$ROOT/proc"\nexec chroot "$ROOT" "$@"\n'
-_RUN = (
-    _MOUNTS
-    + """
+_RUN = """
+set -e
+mount -t tmpfs tmpfs "$WORK"
+mkdir "$WORK/work"
+cp -a "$LAYER" "$WORK/layer"  # a layer may be mounted once at a time
+mount -t overlay overlay -o "lowerdir=/,upperdir=$WORK/layer,workdir=$WORK/work" "$ROOT"
+mount --rbind /dev "$ROOT/dev"
 mount -t proc proc "$ROOT/proc"
+mount -t tmpfs -o ro tmpfs "$ROOT/tmp"
+mount -t tmpfs -o ro tmpfs "$ROOT$PROJECT"
 mount --bind "$VOLUME" "$ROOT$VOLUME_AT"
 mount --bind "$CONFIG" "$ROOT/etc/poller"
 mount -o remount,ro,bind "$ROOT/etc/poller"
-mount -o remount,ro "$ROOT/tmp"
 mount -o remount,ro "$ROOT"
 "$PYTHON" -c "$LOOPBACK"
 exec chroot "$ROOT" "$@"
 """
-)
 _LOOPBACK = """
 import fcntl, socket, struct
 with socket.socket() as any_socket:
@@ -186,7 +192,7 @@ def _in_layer(stage: Stage, script: str) -> None:
     given = {name: value for name, value in os.environ.items() if name.startswith("PIP_")} | {"HOME": "/root"}
     inside = [f"{name}={value}" for name, value in (given | stage.environment).items()]
     argv = ["env", "-i", "-C", stage.directory, *inside, "sh", "-ec", script]
-    with _scratch(stage) as places:
+    with _places(stage.layer) as places:
         done = subprocess.run(
             ["unshare", "--mount", "sh", "-c", _BUILD, "sh", *argv],
             env=os.environ | places,
@@ -195,7 +201,7 @@ def _in_layer(stage: Stage, script: str) -> None:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=300,
+            timeout=200,
         )
     assert done.returncode == 0, f"{script}\n{done.stdout}"
 
@@ -227,13 +233,14 @@ def _outside(project: Path, context: Sequence[str], folder: str, names: list[str
 
 
 @contextmanager
-def _scratch(stage: Stage) -> Iterator[dict[str, str]]:
-    """The folders that an overlay needs beside the layer."""
-    work, root = stage.layer.with_suffix(".work"), stage.layer.with_suffix(".root")
-    for folder in (work, root):
-        folder.mkdir(exist_ok=True)
-    project = Path(__file__).parent.parent.parent
-    yield {"LAYER": str(stage.layer), "WORK": str(work), "ROOT": str(root), "PROJECT": str(project)}
+def _places(layer: Path) -> Iterator[dict[str, str]]:
+    """What the scripts above are told: the layer, and folders of their own."""
+    with tempfile.TemporaryDirectory(dir=layer.parent) as own:
+        work, root = Path(own) / "work", Path(own) / "root"
+        work.mkdir()
+        root.mkdir()
+        project = Path(__file__).parent.parent.parent
+        yield {"LAYER": str(layer), "WORK": str(work), "ROOT": str(root), "PROJECT": str(project)}
 
 
 @contextmanager
@@ -245,7 +252,7 @@ def container(image: Stage, *, config: Path, volume: Path, log: Path, **environm
         *("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs", "--bounding-set=-all"),
         *("--inh-caps=-all", "env", "-i", "-C", image.directory, *inside, *image.entrypoint, *image.command),
     ]
-    with _scratch(image) as places, log.open("wb") as output:
+    with _places(image.layer) as places, log.open("wb") as output:
         places |= {"CONFIG": str(config), "VOLUME": str(volume), "VOLUME_AT": image.volume}
         process = subprocess.Popen(
             [*("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "sh", "-c", _RUN, "sh"), *argv],

@@ -5,7 +5,9 @@ Not shown here: that an engine reads the file as we do, the base image's own Pyt
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -15,6 +17,7 @@ from typing import get_args
 
 import pytest
 
+from poller import __version__
 from poller.aws.session import Service
 from tests.system.daemon import waited
 from tests.system.image import Container, Stage, build, container, steps
@@ -38,9 +41,19 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Stage:
-    return build(ROOT, tmp_path_factory.mktemp("image"))
+    """Built once, by the first of the workers that run tests side by side."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    built = shared / "image.pickle"
+    with (shared / "image.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not built.exists():
+            built.write_bytes(pickle.dumps(build(ROOT, shared / "image")))
+        found = pickle.loads(built.read_bytes())
+    assert isinstance(found, Stage)
+    return found
 
 
 @pytest.fixture
@@ -130,7 +143,7 @@ def test_the_image_holds_nothing_but_the_venv_its_user_and_its_folders(image: St
 
 
 def test_the_image_says_what_it_is_and_how_it_is_to_be_run(image: Stage):
-    assert image.labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert image.labels["org.opencontainers.image.version"] == __version__
     assert (image.user, image.volume, image.port, image.stop) == ("10001:10001", "/var/lib/poller", 9464, "SIGTERM")
     assert [*image.entrypoint, *image.command] == ["poller", "run", "/etc/poller"]
 
@@ -140,6 +153,28 @@ def test_the_dockerfile_has_no_fault_that_its_linter_knows():
     assert linter is not None
     done = subprocess.run([linter, "--no-color", ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_an_instruction_that_is_not_known_is_never_left_out(tmp_path: Path):
+    (tmp_path / ".dockerignore").write_text("")
+    (tmp_path / "Dockerfile").write_text("FROM x\nONBUILD RUN y\n")
+    with pytest.raises(ValueError, match="Dockerfile:2: ONBUILD"):
+        build(tmp_path, tmp_path / "layers")
+
+
+def test_a_step_that_fails_fails_the_build(tmp_path: Path):
+    (tmp_path / ".dockerignore").write_text("")
+    (tmp_path / "Dockerfile").write_text("FROM x\nRUN echo seen && false\n")
+    with pytest.raises(AssertionError, match="seen"):
+        build(tmp_path, tmp_path / "layers")
+
+
+def test_what_is_ignored_cannot_be_copied(tmp_path: Path):
+    (tmp_path / ".dockerignore").write_text("*\n!Dockerfile\n")
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "Dockerfile").write_text("FROM x\nCOPY secret ./\n")
+    with pytest.raises(AssertionError, match="secret is not in the context"):
+        build(tmp_path, tmp_path / "layers")
 
 
 def test_an_instruction_may_run_over_lines_and_comments():
