@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lock schema rules clean
+.PHONY: help demo test check lock schema clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -35,9 +35,6 @@ check: $(VENV)/.filled tests/servers/node_modules/.filled  ## format, lint, type
 schema: $(VENV)/.filled  ## write config/schema.json anew
 	$(BIN)/poller schema > config/schema.json
 
-rules: $(VENV)/.filled  ## write the Prometheus Operator's form of the alert rules anew
-	$(BIN)/python deploy/kubernetes/prometheus_rule.py > deploy/kubernetes/prometheus-operator/prometheusrule.yaml
-
 lock:  ## resolve the dependencies anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
 		pyproject.toml -o requirements.lock
@@ -46,3 +43,7 @@ lock:  ## resolve the dependencies anew (needs uv)
 
 clean:  ## remove what make made
 	rm -rf $(VENV) tests/servers/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: rules
+rules: $(VENV)/.filled  ## write the Prometheus Operator's form of the alert rules anew
+	$(BIN)/python deploy/kubernetes/prometheus_rule.py > deploy/kubernetes/prometheus-operator/prometheusrule.yaml

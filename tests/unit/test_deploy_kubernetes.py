@@ -173,6 +173,14 @@ def test_a_probe_asks_a_path_that_is_served_at_a_port_that_is_named():
     assert offered["targetPort"] in ports
 
 
+def test_two_deployments_are_two_jobs():
+    """The rules compare what has the same job: replicas that share a store, and nothing else."""
+    (scraped,) = one("ServiceMonitor", "prometheus-operator")["spec"]["endpoints"]
+    (relabeled,) = scraped["relabelings"]
+    assert relabeled["targetLabel"] == "job"
+    assert relabeled["sourceLabels"][0] == "__meta_kubernetes_namespace"
+
+
 def test_every_selector_finds_the_pods_and_the_service():
     spec = {each["kind"]: each["spec"] for each in manifests("base", "prometheus-operator") if "spec" in each}
     assert POD["metadata"]["labels"] == LABELS
