@@ -108,7 +108,10 @@ def test_the_mounted_configuration_is_one(path: Path, tmp_path: Path):
     (tmp_path / "poller.yaml").symlink_to("..data/poller.yaml")
     raw = yaml.safe_load(path.read_text())
     assert [error.message for error in jsonschema.Draft202012Validator(schema()).iter_errors(raw)] == []
-    assert [told for told in mistakes(tmp_path) if "dynamodb:// is not supported yet" not in told] == []
+    told = mistakes(tmp_path)
+    if not (ROOT / "poller" / "stores" / "dynamodb.py").exists():  # until then, that is what is told
+        told = [line for line in told if "dynamodb:// is not supported yet" not in line]
+    assert told == []
 
 
 def mistakes(config: Path) -> list[str]:

@@ -130,15 +130,26 @@ def actions(service: str, called_operations: set[str]) -> set[str]:
     return {f"{prefix}:{OTHER_NAMES[service].get(name, name)}" for name in called_operations}
 
 
-def parsed(module: Path) -> ast.Module:
+def alone(module: Path) -> ast.Module:
     return ast.parse(module.read_text())
+
+
+def parsed(module: Path) -> ast.Module:
+    """The module, and behind it those of its own folder that it is made of."""
+    whole = alone(module)
+    for statement in list(whole.body):
+        if isinstance(statement, ast.ImportFrom) and statement.module:
+            part = ROOT / (statement.module.replace(".", "/") + ".py")
+            if part.parent == module.parent:
+                whole.body += parsed(part).body
+    return whole
 
 
 def adapters() -> list[Path]:
     """Every module that is handed AWS's clients."""
     folders = ("sources", "targets", "destinations", "stores")
     modules = [path for folder in folders for path in (ROOT / "poller" / folder).glob("*.py")]
-    return sorted(path for path in modules if services(parsed(path)) or "aws.calls(" in path.read_text())
+    return sorted(path for path in modules if services(alone(path)) or "aws.calls(" in path.read_text())
 
 
 def name_of(module: Path) -> str:
