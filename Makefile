@@ -50,3 +50,7 @@ lock:  ## resolve the dependencies anew (needs uv)
 
 clean:  ## remove what make made
 	rm -rf $(VENV) tests/servers/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: rules
+rules: $(VENV)/.filled  ## write the Prometheus Operator's form of the alert rules anew
+	$(BIN)/python deploy/kubernetes/prometheus_rule.py > deploy/kubernetes/prometheus-operator/prometheusrule.yaml
