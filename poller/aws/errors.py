@@ -28,6 +28,7 @@ from poller.model.errors import (
     NotFound,
     PollerError,
     ShardGone,
+    Superseded,
     Throttled,
     Transient,
     Trimmed,
@@ -120,6 +121,8 @@ def error_of(service: str, operation: str, code: str, message: str, status: int,
         return NotFound(f"{line} (check the name, region and account of the ARN)")
     if code == "ExpiredNextTokenException":
         return IteratorExpired(line)
+    if code == "ConditionalCheckFailedException":
+        return Superseded(line)
     if code in _PASSING or status >= 500 or status == 408:
         return Transient(line)
     return Denied(line + _hint(service, operation, code))
