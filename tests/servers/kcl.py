@@ -40,7 +40,7 @@ class Application:
 
     @property
     def log(self) -> Path:
-        return self.folder / f"daemon-{self.name}.log"
+        return self.folder / f"library-{self.name}.log"
 
     def got(self) -> dict[str, list[str]]:
         """The texts of the records it got so far, in order, by shard."""
