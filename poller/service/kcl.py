@@ -6,14 +6,15 @@ import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import anyio
-import msgspec
 
 from poller.aws.session import Aws, open_aws
 from poller.mapping import row
 from poller.mapping.kcl import back, carry
-from poller.mapping.kcl.leases import Lease, Table, restless, selected, stream_id
+from poller.mapping.kcl.leases import Lease, Table, selected, stream_id
+from poller.mapping.kcl.quiet import Look, at_work
 from poller.model.errors import Denied, PollerError, SettingsError, Superseded, told
 from poller.model.policy import Latest
 from poller.model.ports import Clock, Row, Source, Store
@@ -26,8 +27,9 @@ from poller.sources.sqs import SqsQueue
 from poller.stores.memory import MemoryStore
 
 _MEMBERS = "@members/"
+"""Where replicas say that they live, in a store that several share."""
 
-Say = Callable[[str], None]
+Say: TypeAlias = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,16 +94,15 @@ class _Room:
         arn = parse_arn(self.mapping.source.arn)
         return stream_id(arn.resource, account=arn.account, region=arn.region, identity=self.topology.identity)
 
-    async def rows(self) -> dict[str, Row]:
+    async def at_this_moment(self) -> Look:
+        """What moves while somebody works."""
+        members = {key: stored.version async for key, stored in self.store.scan(_MEMBERS)}
+        return Look(table=await self.table.read(), rows=await self.rows(), members=members)
+
+    async def rows(self) -> Mapping[str, Row]:
         """Our rows of the mapping's shards, by shard."""
         start = f"{self.prefix}/"
         return {key.removeprefix(start): stored async for key, stored in self.store.scan(start)}
-
-
-class _Held(msgspec.Struct):
-    """As much of a row as says whether a replica holds its shard."""
-
-    owner: str | None = None
 
 
 @asynccontextmanager
@@ -148,8 +149,8 @@ async def _carry(room: _Room, asked: Asked, tell: Say, complain: Say) -> None:
             f"table {asked.table} holds AT_TIMESTAMP, and not which: give --timestamp as the application is configured"
         )
     if not asked.dry_run:
-        table, stored = await _settled(room, asked, complain)
-        leases = _of_stream(room, asked, table)
+        quiet = await _settled(room, asked, complain)
+        leases, stored = _of_stream(room, asked, quiet.table), quiet.rows
     known = carry.Known(
         counts=await room.look.counts(carry.to_look_at(leases)),
         latest=await room.look.latest(carry.to_resolve(leases), room.topology, room.clock),
@@ -181,26 +182,15 @@ def _of_stream(room: _Room, asked: Asked, table: Table) -> tuple[Lease, ...]:
     return leases
 
 
-async def _settled(room: _Room, asked: Asked, complain: Say) -> tuple[Table, dict[str, Row]]:
+async def _settled(room: _Room, asked: Asked, complain: Say) -> Look:
     """Table and rows, once nothing of them moved for the time that is asked for. Raises `Denied` when something did."""
-    table, rows = await room.table.read(), await room.rows()
-    members = await _members(room.store)
+    before = await room.at_this_moment()
     complain(f"watching table {asked.table} for {asked.settle:g} s: nobody may work on it")
     await anyio.sleep(asked.settle)
-    table_now, rows_now = await room.table.read(), await room.rows()
-    if moved := restless(table, table_now):
-        named = ", ".join(moved[:3]) + (", ..." if len(moved) > 3 else "")
-        raise Denied(
-            f"workers of the application are alive: {len(moved)} rows of {asked.table} changed ({named}); stop them first"
-        )
-    owners = {msgspec.json.decode(each.value, type=_Held).owner for each in rows_now.values()} - {None, ""}
-    if rows != rows_now or (owners and members != await _members(room.store)):
-        raise Denied(f"a poller is processing {room.mapping.name}: stop it first")
-    return table_now, rows_now
-
-
-async def _members(store: Store) -> Mapping[str, int]:
-    return {key: stored.version async for key, stored in store.scan(_MEMBERS)}
+    after = await room.at_this_moment()
+    if reason := at_work(before, after):
+        raise Denied(f"table {asked.table}, mapping {room.mapping.name}: {reason}")
+    return after
 
 
 async def _store(room: _Room, rows: Mapping[str, row.ShardRow], stored: Mapping[str, Row], tell: Say) -> None:
@@ -236,7 +226,8 @@ async def _write_back(room: _Room, asked: Asked, tell: Say, complain: Say) -> No
         raise Denied(f"the store has no rows of {room.mapping.name} and its stream as it is now: nothing to write back")
     table = await room.table.read()
     if not asked.dry_run:
-        table, stored = await _settled(room, asked, complain)
+        quiet = await _settled(room, asked, complain)
+        table, stored = quiet.table, quiet.rows
     rows = {shard: row.decode_shard(each.value) for shard, each in stored.items()}
     leases = selected(table.leases, room.stream)
     moments = {shard: moment for shard, each in rows.items() if (moment := back.moment_of(each)) is not None}

@@ -73,13 +73,13 @@ class Application:
                 "metricsLevel": "NONE",
                 "disableWorkerMetrics": "true",
                 "workerMetricsReporterFreqInMillis": 1000,
-                "failoverTimeMillis": 1000,
+                "failoverTimeMillis": 3000,
                 "leaseAssignmentIntervalMillis": 500,
                 "shardSyncIntervalMillis": 1000,
                 "parentShardPollIntervalMillis": 200,
                 "idleTimeBetweenReadsInMillis": 200,
                 "schedulerInitializationBackoffTimeMillis": 200,
-                "shutdownGraceMillis": 5000,
+                "shutdownGraceMillis": 1000,
             }.items()
         )
 

@@ -33,7 +33,8 @@ def process(shard: str, records: list[dict[str, Any]], file: Path) -> bool:
         for record in records:
             text = base64.b64decode(record["data"]).decode()
             if text.startswith("unfinished"):
-                checkpoint(last["sequenceNumber"], last["subSequenceNumber"])
+                if last:
+                    checkpoint(last["sequenceNumber"], last["subSequenceNumber"])
                 return True
             out.write(json.dumps([shard, record["sequenceNumber"], text]) + "\n")
             last = record

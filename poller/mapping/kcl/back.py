@@ -175,7 +175,7 @@ class _Return:
         mark, remarks = _mark(shard, row, self._looked)
         why = self._stays(shard, lease, row, mark)
         if why:
-            self._fates.append(Fate(key, found, "; ".join([why, *remarks])))
+            self._fates.append(Fate(key, found, "; ".join([why, *(remarks if lease else [])])))
             return None
         self._fates.append(Fate(key, found, "; ".join([str(mark), *remarks])))
         children = tuple(self._children[shard]) if row.ended else ()

@@ -125,12 +125,6 @@ def read_lease(key: str, item: Item) -> Lease:
     )
 
 
-def restless(before: Table, after: Table) -> list[str]:
-    """Keys of rows that somebody touched, made or removed between two looks: a worker is alive."""
-    keys = before.signs.keys() | after.signs.keys()
-    return sorted(key for key in keys if before.signs.get(key) != after.signs.get(key))
-
-
 def stream_id(arn_resource: str, *, account: str, region: str, identity: str) -> str:
     """By which a stream is named in the rows of an application that reads several: `account:stream:epoch`.
 
