@@ -13,7 +13,7 @@ import anyio
 from poller.aws.session import Aws, open_aws
 from poller.mapping import row
 from poller.mapping.kcl import back, carry
-from poller.mapping.kcl.leases import Lease, Table, selected, stream_id
+from poller.mapping.kcl.leases import Lease, Table, named_there, selected, stream_id
 from poller.mapping.kcl.quiet import Look, at_work
 from poller.model.errors import Denied, PollerError, SettingsError, Superseded, told
 from poller.model.policy import Latest
@@ -137,8 +137,8 @@ def _mapping(settings: Settings, name: str) -> MappingSettings:
 
 
 async def _carry(room: _Room, asked: Asked, tell: Say, complain: Say) -> None:
-    leases = _of_stream(room, asked, await room.table.read())
-    stored = await room.rows()
+    table, stored = await room.table.read(), await room.rows()
+    leases = _of_stream(room, asked, table)
     if (stored or await room.store.get(room.prefix)) and not asked.force:
         raise Denied(
             f"the store has rows of {room.mapping.name} already ({len(stored)} shards), which this would overwrite:"
@@ -150,14 +150,15 @@ async def _carry(room: _Room, asked: Asked, tell: Say, complain: Say) -> None:
         )
     if not asked.dry_run:
         quiet = await _settled(room, asked, complain)
-        leases, stored = _of_stream(room, asked, quiet.table), quiet.rows
+        table, stored = quiet.table, quiet.rows
+        leases = _of_stream(room, asked, table)
     known = carry.Known(
         counts=await room.look.counts(carry.to_look_at(leases)),
         latest=await room.look.latest(carry.to_resolve(leases), room.topology, room.clock),
         timestamp=math.nan if asked.timestamp is None else asked.timestamp,
     )
     carried = carry.carry(leases, room.topology.partitions, known)
-    for fate in carried.fates:
+    for fate in (*carried.fates, *carry.passed_over(table, leases)):
         tell(str(fate))
     if asked.dry_run:
         complain("nothing was written (--dry-run)")
@@ -168,11 +169,12 @@ async def _carry(room: _Room, asked: Asked, tell: Say, complain: Say) -> None:
 
 def _of_stream(room: _Room, asked: Asked, table: Table) -> tuple[Lease, ...]:
     """The mapping's leases. Raises `Denied` when it cannot be the table of an application that reads the stream."""
-    leases = selected(table.leases, room.stream)
+    leases = selected(table.leases, named_there(table.leases, room.stream, force=asked.force))
     if not leases:
         others = sorted({lease.stream for lease in table.leases})
         of = f", only of {', '.join(others)}" if others else ""
-        raise Denied(f"table {asked.table} holds no lease of {room.stream}{of}")
+        hint = "; --force takes the one of that account and name, if it is this stream all the same" if others else ""
+        raise Denied(f"table {asked.table} holds no lease of {room.stream}{of}{hint}")
     listed = {partition.id for partition in room.topology.partitions}
     if listed.isdisjoint(lease.shard for lease in leases) and not asked.force:
         raise Denied(
@@ -229,7 +231,8 @@ async def _write_back(room: _Room, asked: Asked, tell: Say, complain: Say) -> No
         quiet = await _settled(room, asked, complain)
         table, stored = quiet.table, quiet.rows
     rows = {shard: row.decode_shard(each.value) for shard, each in stored.items()}
-    leases = selected(table.leases, room.stream)
+    named = named_there(table.leases, room.stream, force=asked.force)
+    leases = selected(table.leases, named)
     moments = {shard: moment for shard, each in rows.items() if (moment := back.moment_of(each)) is not None}
     records = {shard: record for shard, each in rows.items() if (record := back.record_of(each)) is not None}
     returned = back.give_back(
@@ -237,11 +240,7 @@ async def _write_back(room: _Room, asked: Asked, tell: Say, complain: Say) -> No
         rows,
         await room.look.shards(room.aws, room.topology),
         back.Looked(counts=await room.look.counts(records), firsts=await room.look.firsts(moments)),
-        back.Rules(
-            stream=room.stream if any(lease.stream for lease in table.leases) else "",
-            typed=table.typed,
-            force=asked.force,
-        ),
+        back.Rules(stream=named, typed=table.typed, force=asked.force),
     )
     for fate in returned.fates:
         tell(str(fate))

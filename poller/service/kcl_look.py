@@ -26,6 +26,9 @@ _TRIES = 6
 _MANY = 1000
 """Records of a read, where what is older than a moment is passed over here."""
 
+_EMPTY = 10
+"""Empty answers of DynamoDB Streams, which do not say how far behind they are, that more may come after."""
+
 T = TypeVar("T")
 
 
@@ -108,13 +111,14 @@ class Looker:
     async def _first(self, shard: str, position: Position) -> Record | None:
         """The first record from a position on; None when there is none yet, or the shard or the position is gone."""
         cursor: Cursor | None = Cursor(position=position)
-        limit = 1 if self._kinesis else _MANY
+        limit, empty = (1, 0) if self._kinesis else (_MANY, _EMPTY)
         try:
-            while cursor is not None:
+            while cursor is not None and empty >= 0:
                 page = await self._patiently(shard, cursor, limit)
                 if page.records:
                     return page.records[0]
-                cursor = page.cursor if page.behind > 0 or page.full else None
+                cursor = page.cursor
+                empty -= not (page.behind > 0 or page.full)
         except (Trimmed, ShardGone):
             pass  # whoever reads on from there is told so
         return None

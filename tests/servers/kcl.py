@@ -19,6 +19,7 @@ from tests.system.cloud import REGION
 from tests.system.daemon import waited
 
 _PROCESSOR = Path(__file__).with_name("kcl_processor.py")
+_JAVA = Path(__file__).with_name("java.sh")
 _STOPPING = 20.0
 """Seconds that the library has to let its shards go."""
 
@@ -82,6 +83,11 @@ class Application:
                 "shutdownGraceMillis": 1000,
             }.items()
         )
+
+
+def install_java() -> None:
+    """Make sure that there is a Java; Debian's is installed where there is none."""
+    subprocess.run(["sh", str(_JAVA)], check=True, stdin=subprocess.DEVNULL)
 
 
 @contextmanager

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
-from tests.servers.kcl import Application, running, stopped
+from tests.servers.kcl import Application, install_java, running, stopped
 from tests.servers.kpl import aggregate, key_between
 from tests.servers.processes import Server
 from tests.system.cloud import Cloud, clouded
@@ -19,8 +20,8 @@ from tests.system.daemon import finished, started, waited, write
 from tests.system.functions import Functions
 from tests.system.settings import settings, stored, stream
 
-_SETTLE = "2.5"
-"""Seconds; the workers here renew their leases every one."""
+_RENEWED = "2.5"
+"""Seconds within which each worker has renewed its leases; they do so every one."""
 
 
 async def _table(cloud: Cloud, name: str, checkpoint: str) -> None:
@@ -72,16 +73,17 @@ def _batch(name: str) -> list[str]:
     return [f"{name}-{number}" for number in range(20)]
 
 
-def _poller(config: Path, table: str, *options: str) -> tuple[int, str]:
-    """What `import-kcl` says, and how it ends."""
-    done = finished("import-kcl", table, "--config", str(config), "--mapping", "orders", "--settle", _SETTLE, *options)
+def _poller(config: Path, table: str, *options: str, settle: str = "0.2") -> tuple[int, str]:
+    """How `import-kcl` ends, and what it says. Without workers nothing has to be waited for."""
+    done = finished("import-kcl", table, "--config", str(config), "--mapping", "orders", "--settle", settle, *options)
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)  # where Java has to be installed first
 async def test_an_application_of_the_real_library_goes_on_here_and_back_there(
     ministack: Server, kinesis_local: Server, called: Functions, tmp_path: Path
 ):
+    await anyio.to_thread.run_sync(install_java)
     async with clouded(ministack.url, kinesis_local.url) as cloud:
         arn = await cloud.stream("orders", shards=2)
         await _table(cloud, "library", "TRIM_HORIZON")
@@ -103,7 +105,7 @@ async def test_an_application_of_the_real_library_goes_on_here_and_back_there(
         there = [*_batch("first"), *_batch("second"), "packed-0", "packed-1", "half-0", "half-1"]
         with running(library) as process:
             await waited("all of it at the library", lambda: len(library.texts()) >= len(there), 60.0)
-            code, told = _poller(config, "library")
+            code, told = _poller(config, "library", settle=_RENEWED)
             assert code == 1
             assert "workers of the application are alive" in told
             await stopped(process)
@@ -131,6 +133,9 @@ async def test_an_application_of_the_real_library_goes_on_here_and_back_there(
         await cloud.put_many("orders", _batch("third"))
         async with started(config) as daemon:
             await called.given("orders", *_batch("third"))
+            code, told = _poller(config, "library", "--write-back")
+            assert code == 2
+            assert "in use by another poller" in told
             await _split(cloud, two)
             await cloud.put_many("orders", _batch("fourth"))
             await called.given("orders", *_batch("fourth"))

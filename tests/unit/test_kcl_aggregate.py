@@ -1,5 +1,7 @@
 """How many user records the library sees in a record."""
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +33,5 @@ def test_what_only_looks_like_an_aggregate_is_one(data: bytes):
 
 
 def test_an_aggregate_whose_message_is_broken_is_one():
-    import hashlib
-
     message = b"\x1a\xff"  # a field that says it is longer than the message
     assert user_records(b"\xf3\x89\x9a\xc2" + message + hashlib.md5(message).digest()) == 1

@@ -178,7 +178,7 @@ def test_a_child_of_a_shard_that_has_not_ended_is_left_to_the_library():
         [lease("a", "2")], {"a": ShardRow(position=After("9"))}, shards, Looked(counts={"a": 1}), RULES
     )
     assert [write.key for write in returned.writes] == ["a"]
-    assert str(returned.fates[1]) == "b: no row -> left as it is: nothing of it was read here"
+    assert str(returned.fates[1]) == "b: no row -> nothing is written: nothing of it was read here"
 
 
 def test_what_has_to_be_looked_up_is_asked_for():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.mapping.kcl.leases import BadRow, Lease, Mark, read_table, selected, stream_id
+from poller.mapping.kcl.leases import BadRow, Lease, Mark, named_there, read_table, selected, stream_id
 
 SHARD = "shardId-000000000001"
 STREAM = "111122223333:orders:1700000000"
@@ -75,6 +75,34 @@ def test_a_row_of_an_application_of_many_streams_names_its_own():
     foreign = lease(V2_3_MULTI | {"streamName": {"S": "111122223333:other:1700000000"}})
     single = lease(V1_0)
     assert selected([lease(V2_3_MULTI), foreign, single], STREAM) == (lease(V2_3_MULTI), single)
+
+
+@pytest.mark.parametrize(
+    ("streams", "force", "named"),
+    [
+        ([], False, ""),
+        (["", ""], True, ""),
+        ([STREAM, "111122223333:other:1"], False, STREAM),
+        (["111122223333:orders:1"], False, STREAM),
+        (["111122223333:orders:1"], True, "111122223333:orders:1"),
+        (["111122223333:orders:1", STREAM], True, STREAM),
+        (["111122223333:orders:1", "111122223333:orders:2"], True, STREAM),
+        (["999922223333:orders:1"], True, STREAM),
+    ],
+    ids=[
+        "an empty table",
+        "one stream alone",
+        "among others",
+        "made at another moment",
+        "by force whatever the moment",
+        "the right moment before all",
+        "no guess between two",
+        "never of another account",
+    ],
+)
+def test_a_stream_is_named_as_the_table_names_it(streams: list[str], force: bool, named: str):
+    leases = [Lease(key=str(at), shard="s", stream=each, counter=0, mark=Mark("1")) for at, each in enumerate(streams)]
+    assert named_there(leases, STREAM, force=force) == named
 
 
 def test_an_unowned_row_without_anything_that_may_be_missing_is_a_lease():

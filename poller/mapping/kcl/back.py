@@ -170,7 +170,8 @@ class _Return:
         if row is None:
             row = self._unread(shard, lease)
             if row is None:
-                self._fates.append(Fate(key, found, "left as it is: nothing of it was read here"))
+                stays = "left as it is" if lease else "nothing is written"
+                self._fates.append(Fate(key, found, f"{stays}: nothing of it was read here"))
                 return None
         mark, remarks = _mark(shard, row, self._looked)
         why = self._stays(shard, lease, row, mark)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from poller.mapping.kcl.leases import AT_TIMESTAMP, LATEST, SHARD_END, TRIM_HORIZON, Lease
+from poller.mapping.kcl.leases import AT_TIMESTAMP, LATEST, SHARD_END, TRIM_HORIZON, Lease, Table
 from poller.mapping.progress import spell
 from poller.mapping.row import ShardRow
 from poller.model.record import After, At, From, Partition, Position, TrimHorizon
@@ -96,6 +96,13 @@ def carry(leases: Sequence[Lease], listed: Sequence[Partition], known: Known) ->
             where = "at its own beginning, after its parents" if child else "where the mapping begins"
             fates.append(Fate(partition.id, "no row", f"nothing is written, it starts {where}"))
     return Carried(rows, tuple(fates))
+
+
+def passed_over(table: Table, leases: Sequence[Lease]) -> tuple[Fate, ...]:
+    """The rows that are none of these leases."""
+    mine = {lease.key for lease in leases}
+    foreign = [Fate(lease.key, f"of {lease.stream}", "passed over") for lease in table.leases if lease.key not in mine]
+    return (*foreign, *(Fate(key, kind, "passed over, it is no lease") for key, kind in table.others))
 
 
 def _row(lease: Lease, known: Known) -> tuple[ShardRow, str]:

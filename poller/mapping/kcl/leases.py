@@ -144,13 +144,30 @@ def stream_id(arn_resource: str, *, account: str, region: str, identity: str) ->
             raise ValueError(f"{arn_resource} is no stream")
 
 
-def selected(leases: Sequence[Lease], stream: str) -> tuple[Lease, ...]:
-    """The leases of one stream. Rows that name none are of the one stream that their application reads.
+def named_there(leases: Sequence[Lease], stream: str, *, force: bool) -> str:
+    """How a table names the stream; "" when it names none, as an application of one stream does.
+
+    An application says itself when a stream was made, and may say it wrong. Or the rows are of a stream that was
+    deleted since and created anew, whose checkpoints mean nothing: which of the two, an operator has to know.
 
     Args:
         stream: as `stream_id` says it.
+        force: take the only stream of that account and name, whatever the moment.
     """
-    return tuple(lease for lease in leases if lease.stream in ("", stream))
+    named = {lease.stream for lease in leases} - {""}
+    alike = sorted(other for other in named if other.rpartition(":")[0] == stream.rpartition(":")[0])
+    if force and stream not in named and len(alike) == 1:
+        return alike[0]
+    return stream if named else ""
+
+
+def selected(leases: Sequence[Lease], named: str) -> tuple[Lease, ...]:
+    """The leases of one stream. Rows that name none are of the one stream that their application reads.
+
+    Args:
+        named: as `named_there` says it.
+    """
+    return tuple(lease for lease in leases if lease.stream in ("", named))
 
 
 def new_item(key: str, mark: Mark, *, parents: Iterable[str], children: Iterable[str]) -> dict[str, Any]:
