@@ -174,12 +174,12 @@ def import_kcl(config: Path, timestamp: str | None, **options: Any) -> None:
     from poller.settings import load
     from poller.settings.values import timestamp as moment
 
-    logs.configure("error", "console", sys.stderr)
     try:
         number = timestamp is not None and timestamp.replace(".", "", 1).isdecimal()
         at = None if timestamp is None else moment(float(timestamp) if number else timestamp)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--timestamp") from error
+    logs.configure("error", "console", sys.stderr)
 
     async def carried() -> int:
         settings = load(config, os.environ, now=time.time())

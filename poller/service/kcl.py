@@ -181,6 +181,11 @@ def _of_stream(room: _Room, asked: Asked, table: Table) -> tuple[Lease, ...]:
             f"table {asked.table} names no shard that {room.mapping.source.arn} lists: it is of another stream, or was"
             " left long ago; --force takes it all the same"
         )
+    if open_here := carry.contradicted(leases, room.topology.partitions):
+        raise Denied(
+            f"table {asked.table} says SHARD_END of {', '.join(open_here[:3])}, which {room.mapping.source.arn} lists as"
+            " open: its rows are of another stream, or of one of that name that was deleted since"
+        )
     return leases
 
 
@@ -247,14 +252,7 @@ async def _write_back(room: _Room, asked: Asked, tell: Say, complain: Say) -> No
     if asked.dry_run:
         complain("nothing was written (--dry-run)")
         return
-    for done, write in enumerate(returned.writes):
-        try:
-            await room.table.write(write)
-        except Superseded as error:
-            raise Denied(
-                f"{write.key} was changed by somebody else, so a worker is alive; {done} of {len(returned.writes)} rows"
-                " are written back: stop it, and write back again"
-            ) from error
+    await room.table.write_all(returned.writes)
     tell(
         f"{len(returned.writes)} rows of table {asked.table} written: the application goes on where the poller stopped"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from poller.aws.errors import translated
@@ -44,6 +45,21 @@ class LeaseTable:
             return read_table(items)
         except BadRow as error:
             raise Denied(f"table {self.name}: {error}") from error
+
+    async def write_all(self, writes: Sequence[Write]) -> None:
+        """Make them one after the other.
+
+        Raises:
+            Denied: somebody else has written a row since it was read.
+        """
+        for done, write in enumerate(writes):
+            try:
+                await self.write(write)
+            except Superseded as error:
+                raise Denied(
+                    f"table {self.name}: {write.key} was changed by somebody else, so a worker is alive; {done} of"
+                    f" {len(writes)} rows are written back: stop it, and write back again"
+                ) from error
 
     async def write(self, write: Write) -> None:
         """Make one write.

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from poller.aws.session import AwsSettings, open_aws
+from poller.cli import main
 from poller.mapping.kcl.back import Write
 from poller.mapping.kcl.leases import Mark, new_item
-from poller.model.errors import SettingsError, Superseded, causes
+from poller.model.errors import Denied, SettingsError, Superseded, causes
 from poller.model.record import After, At, From, TrimHorizon
 from poller.service.kcl import Asked, import_kcl
 from poller.service.kcl_table import LeaseTable
@@ -125,6 +127,14 @@ async def test_a_table_of_another_stream_is_refused_unless_forced(desk: Desk):
     assert desk.rows() == {"shardId-000000000077": TrimHorizon()}
 
 
+async def test_a_shard_that_ended_there_and_is_open_here_is_of_another_stream_and_force_does_not_help(desk: Desk):
+    await desk.lease(checkpoint="SHARD_END")
+    line = f"table {desk.name} says SHARD_END of {SHARD}, which {desk.arn} lists as open"
+    assert (await desk.refused()).startswith(line)
+    assert (await desk.refused(force=True)).startswith(line)
+    assert not desk.rows()
+
+
 async def test_a_row_that_is_no_lease_is_told_with_its_key(desk: Desk):
     await desk.lease(checkpoint="nonsense")
     assert (await desk.refused()).startswith(f"table {desk.name}: {SHARD}: checkpoint is 'nonsense', allowed: ")
@@ -135,17 +145,17 @@ async def test_while_a_worker_renews_its_lease_nothing_is_moved(desk: Desk, dire
     await desk.lease()
     if direction:
         assert await desk.run() == 0
-    running = asyncio.create_task(desk.run(settle=0.6, **direction))
-    while not any(line.startswith("watching ") for line in desk.said):
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.2)
-    await desk.lease(leaseCounter={"N": "1"})
+    running = asyncio.create_task(desk.run(settle=0.5, **direction))
+    renewals = 0
+    while not running.done():
+        renewals += 1
+        await desk.lease(leaseCounter={"N": str(renewals)})
     assert await running == 1
     assert desk.said[-1] == (
         f"table {desk.name}, mapping {desk.name}: workers of the application are alive: 1 of its rows changed"
         f" ({SHARD}); stop them first"
     )
-    assert (await desk.leases())[SHARD]["leaseCounter"] == {"N": "1"}
+    assert (await desk.leases())[SHARD]["leaseCounter"] == {"N": str(renewals)}
     assert len(desk.rows()) == len(direction)
 
 
@@ -282,6 +292,29 @@ async def test_a_write_whose_answer_was_lost_is_known_as_ones_own_and_another_is
             await table.write(Write(key="shardId-000000000001", counter=0, mark=Mark("9")))
         (lease,) = (await table.read()).leases
     assert (lease.counter, lease.mark, lease.owner) == (1, Mark("7"), "")
+
+
+async def test_a_worker_that_comes_between_two_writes_ends_the_write_back(desk: Desk, ministack: Server):
+    keys = ["a", "b", "c"]
+    for key in keys:
+        await desk.lease(key)
+    await desk.lease("b", leaseCounter={"N": "1"})
+    async with open_aws(AwsSettings(region=REGION, endpoint_url=ministack.url)) as aws:
+        table = LeaseTable(await aws.client("dynamodb"), desk.name)
+        with pytest.raises(Denied) as refused:
+            await table.write_all([Write(key=key, counter=0, mark=Mark("9")) for key in keys])
+    assert str(refused.value) == (
+        f"table {desk.name}: b was changed by somebody else, so a worker is alive; 1 of 3 rows are written back:"
+        " stop it, and write back again"
+    )
+    assert [row["checkpoint"]["S"] for _, row in sorted((await desk.leases()).items())] == ["9", *["TRIM_HORIZON"] * 2]
+
+
+def test_a_timestamp_that_is_none_is_refused_before_anything_is_read():
+    arguments = ["import-kcl", "t", "--config", "nowhere.yaml", "--mapping", "m", "--timestamp", "soon"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert '"soon" is not a time, allowed: unix seconds or a time such as' in done.output
 
 
 async def test_a_table_of_several_pages_is_read_to_its_end(moto: Server):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.mapping.kcl.carry import Known, carry, needs_timestamp, to_look_at, to_resolve
+from poller.mapping.kcl.carry import Known, carry, contradicted, needs_timestamp, to_look_at, to_resolve
 from poller.mapping.kcl.leases import Lease, Mark
 from poller.mapping.row import ShardRow
 from poller.mapping.shards import plan
@@ -97,6 +97,12 @@ def test_what_has_to_be_looked_up_is_asked_for():
     assert to_resolve(leases) == ("b",)
     assert not needs_timestamp(leases)
     assert needs_timestamp([*leases, lease("e", "AT_TIMESTAMP")])
+
+
+def test_a_table_whose_ended_shard_is_open_in_the_stream_is_of_another_stream():
+    listed = [Partition("a", closed=True), Partition("b", ("a",))]
+    assert not contradicted([lease("a", "SHARD_END"), lease("b", "7"), lease("gone", "SHARD_END")], listed)
+    assert contradicted([lease("a", "SHARD_END"), lease("b", "SHARD_END")], listed) == ("b",)
 
 
 def test_ancestors_whose_rows_the_library_removed_are_ended_and_children_start_by_themselves():

@@ -57,6 +57,15 @@ def needs_timestamp(leases: Sequence[Lease]) -> bool:
     return any(lease.mark.checkpoint == AT_TIMESTAMP for lease in leases)
 
 
+def contradicted(leases: Sequence[Lease], listed: Sequence[Partition]) -> tuple[str, ...]:
+    """Shards that have ended in the table and are open in the stream: its rows are of another one.
+
+    Shards of all streams have the same names, and a stream that was deleted and created anew begins with them again.
+    """
+    still_open = {partition.id for partition in listed if not partition.closed}
+    return tuple(lease.shard for lease in leases if lease.mark.checkpoint == SHARD_END and lease.shard in still_open)
+
+
 def carry(leases: Sequence[Lease], listed: Sequence[Partition], known: Known) -> Carried:
     """Decide for every lease of a stream, and for every listed shard without one.
 
