@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import anyio
@@ -99,6 +99,10 @@ class _Room:
         members = {key: stored.version async for key, stored in self.store.scan(_MEMBERS)}
         return Look(table=await self.table.read(), rows=await self.rows(), members=members)
 
+    async def listed_anew(self) -> _Room:
+        """With a listing that is younger than the table: what has ended there is closed in it."""
+        return replace(self, topology=await self.source.topology())
+
     async def rows(self) -> Mapping[str, Row]:
         """Our rows of the mapping's shards, by shard."""
         start = f"{self.prefix}/"
@@ -138,6 +142,7 @@ def _mapping(settings: Settings, name: str) -> MappingSettings:
 
 async def _carry(room: _Room, asked: Asked, tell: Say, complain: Say) -> None:
     table, stored = await room.table.read(), await room.rows()
+    room = await room.listed_anew()
     leases = _of_stream(room, asked, table)
     if (stored or await room.store.get(room.prefix)) and not asked.force:
         raise Denied(
@@ -150,7 +155,7 @@ async def _carry(room: _Room, asked: Asked, tell: Say, complain: Say) -> None:
         )
     if not asked.dry_run:
         quiet = await _settled(room, asked, complain)
-        table, stored = quiet.table, quiet.rows
+        table, stored, room = quiet.table, quiet.rows, await room.listed_anew()
         leases = _of_stream(room, asked, table)
     known = carry.Known(
         counts=await room.look.counts(carry.to_look_at(leases)),
@@ -234,7 +239,7 @@ async def _write_back(room: _Room, asked: Asked, tell: Say, complain: Say) -> No
     table = await room.table.read()
     if not asked.dry_run:
         quiet = await _settled(room, asked, complain)
-        table, stored = quiet.table, quiet.rows
+        table, stored, room = quiet.table, quiet.rows, await room.listed_anew()
     rows = {shard: row.decode_shard(each.value) for shard, each in stored.items()}
     named = named_there(table.leases, room.stream, force=asked.force)
     leases = selected(table.leases, named)
