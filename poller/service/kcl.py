@@ -206,21 +206,47 @@ async def _settled(room: _Room, asked: Asked, complain: Say) -> Look:
 
 
 async def _store(room: _Room, rows: Mapping[str, row.ShardRow], stored: Mapping[str, Row], tell: Say) -> None:
-    """Write our rows, the mapping's own at last: while it is not there, an import that was cut short is begun anew."""
     mapping = await room.store.get(room.prefix)
+    start = row.decode_mapping(mapping.value).start if mapping else await _start(room)
     try:
-        for shard, new in rows.items():
-            before = stored.get(shard)
-            await room.store.put(f"{room.prefix}/{shard}", row.encode(new), before.version if before else 0)
-        for shard in sorted(stored.keys() - rows.keys()):
-            await room.store.delete(f"{room.prefix}/{shard}", stored[shard].version)
-            tell(f"{shard}: known here alone -> forgotten, it starts anew")
-        if mapping is None:
-            await room.store.put(room.prefix, row.encode(row.MappingRow(start=await _start(room))), 0)
+        await write_rows(room.store, room.prefix, rows, stored, start)
     except Superseded as error:
         raise Denied(
             f"a poller is processing {room.mapping.name}: stop it first, then use --force ({error})"
         ) from error
+    for shard in sorted(stored.keys() - rows.keys()):
+        tell(f"{shard}: known here alone -> forgotten, it starts anew")
+
+
+async def write_rows(
+    store: Store,
+    prefix: str,
+    rows: Mapping[str, row.ShardRow],
+    stored: Mapping[str, Row],
+    start: TrimHorizon | At,
+) -> None:
+    """Make the rows of a mapping these.
+
+    When it is cut short nothing is lost: until all is written, shards without a row begin at their oldest record.
+
+    Args:
+        prefix: the key of the mapping's own row.
+        rows: by shard.
+        stored: what is there now, by shard.
+        start: where shards without a row begin from then on.
+
+    Raises:
+        Superseded: somebody else writes them, too.
+    """
+    mapping = await store.get(prefix)
+    unfinished = row.encode(row.MappingRow(start=TrimHorizon()))
+    version = await store.put(prefix, unfinished, mapping.version if mapping else 0)
+    for shard, new in rows.items():
+        before = stored.get(shard)
+        await store.put(f"{prefix}/{shard}", row.encode(new), before.version if before else 0)
+    for shard in stored.keys() - rows.keys():
+        await store.delete(f"{prefix}/{shard}", stored[shard].version)
+    await store.put(prefix, row.encode(row.MappingRow(start=start)), version)
 
 
 async def _start(room: _Room) -> TrimHorizon | At:

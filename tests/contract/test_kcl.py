@@ -17,11 +17,13 @@ from poller.aws.session import AwsSettings, open_aws
 from poller.cli import main
 from poller.mapping.kcl.back import Write
 from poller.mapping.kcl.leases import Mark, new_item
+from poller.mapping.row import ShardRow, decode_mapping, decode_shard
 from poller.model.errors import Denied, SettingsError, Superseded, causes
 from poller.model.record import After, At, From, TrimHorizon
-from poller.service.kcl import Asked, import_kcl
+from poller.service.kcl import Asked, import_kcl, write_rows
 from poller.service.kcl_table import LeaseTable
 from poller.settings import load
+from poller.stores.memory import MemoryStore
 from tests.servers.kpl import aggregate
 from tests.servers.processes import Server
 from tests.system.cloud import REGION, Cloud, clouded
@@ -185,6 +187,23 @@ async def test_positions_that_are_there_are_overwritten_only_by_force(desk: Desk
     assert await desk.run(force=True) == 0
     assert "shardId-000000000077: known here alone -> forgotten, it starts anew" in desk.said
     assert desk.rows() == {SHARD: TrimHorizon()}
+
+
+async def test_an_import_that_is_cut_short_leaves_no_shard_to_begin_behind_records_that_nobody_has_seen():
+    rows = {shard: ShardRow(position=After("9")) for shard in ("a", "b")}
+    async with MemoryStore().open() as store:
+        await store.put("m/1/b", b"another's", 0)
+        with pytest.raises(Superseded):
+            await write_rows(store, "m/1", rows, {}, At(5.0))
+        mapping = await store.get("m/1")
+        assert mapping is not None
+        assert decode_mapping(mapping.value).start == TrimHorizon()
+        stored_now = {key[4:]: each async for key, each in store.scan("m/1/")}
+        await write_rows(store, "m/1", rows, stored_now, At(5.0))
+        mapping = await store.get("m/1")
+        assert mapping is not None
+        assert decode_mapping(mapping.value).start == At(5.0)
+        assert [decode_shard(each.value) async for _, each in store.scan("m/1/")] == list(rows.values())
 
 
 async def test_what_at_timestamp_stands_for_has_to_be_said(desk: Desk):
