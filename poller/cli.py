@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
@@ -147,6 +147,48 @@ def filter_(
         click.echo(str(error), err=True)
         code = _UNUSABLE
     sys.exit(code)
+
+
+@main.command("import-kcl")
+@click.argument("table")
+@click.option("--config", required=True, type=click.Path(path_type=Path), help="CONFIG (a file or a folder).")
+@click.option("--mapping", required=True, help="The mapping of CONFIG that reads the application's stream.")
+@click.option("--timestamp", help="What AT_TIMESTAMP stands for in TABLE: unix seconds, or 2026-11-20T10:00:00Z.")
+@click.option("--force", is_flag=True, help="Overwrite the positions that are there, and let them go backwards.")
+@click.option("--dry-run", is_flag=True, help="Say what would become of every row, and write nothing.")
+@click.option(
+    "--write-back", is_flag=True, help="Write the poller's positions into TABLE, for the application to go on."
+)
+@click.option(
+    "--settle",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Seconds for which nothing may move in TABLE: three times the application's failoverTimeMillis.",
+)
+def import_kcl(config: Path, timestamp: str | None, **options: Any) -> None:
+    """Go on where an application of the Kinesis Client Library stopped, from the leases in TABLE (DynamoDB)."""
+    from poller.service import logs
+    from poller.service.kcl import Asked
+    from poller.service.kcl import import_kcl as carry
+    from poller.settings import load
+    from poller.settings.values import timestamp as moment
+
+    try:
+        number = timestamp is not None and timestamp.replace(".", "", 1).isdecimal()
+        at = None if timestamp is None else moment(float(timestamp) if number else timestamp)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--timestamp") from error
+    logs.configure("error", "console", sys.stderr)
+
+    async def carried() -> int:
+        settings = load(config, os.environ, now=time.time())
+        asked = Asked(timestamp=at, **options)
+        return await carry(
+            settings, asked, clock=time.time, tell=click.echo, complain=lambda line: click.echo(line, err=True)
+        )
+
+    sys.exit(_or_refuse(carried))
 
 
 @main.command()

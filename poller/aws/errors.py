@@ -119,10 +119,10 @@ def error_of(service: str, operation: str, code: str, message: str, status: int,
         return found
     if code in _ABSENT:
         return NotFound(f"{line} (check the name, region and account of the ARN)")
-    if code == "ConditionalCheckFailedException":
-        return Superseded(line)
     if code == "ExpiredNextTokenException":
         return IteratorExpired(line)
+    if code == "ConditionalCheckFailedException":
+        return Superseded(line)
     if code in _PASSING or status >= 500 or status == 408:
         return Transient(line)
     return Denied(line + _hint(service, operation, code))

@@ -104,7 +104,7 @@ def seen(record: dict[str, Any]) -> Seen:
     """The record without what the source put around it."""
     match record:
         case {"kinesis": kinesis}:
-            text = base64.b64decode(kinesis["data"]).decode()
+            text = base64.b64decode(kinesis["data"]).decode(errors="backslashreplace")
             return Seen(text=text, shard=record["eventID"].partition(":")[0], sequence=int(kinesis["sequenceNumber"]))
         case {"dynamodb": change}:
             return Seen(text=change["NewImage"]["id"]["S"], shard="table", sequence=int(change["SequenceNumber"]))

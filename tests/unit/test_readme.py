@@ -22,6 +22,6 @@ def test_a_test_that_is_named_exists(name: str):
     assert f"def {name}(" in TESTS
 
 
-@pytest.mark.parametrize("command", sorted(set(re.findall(r"`poller (\w+)", README))))
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"`poller ([\w-]+)", README))))
 def test_a_command_that_is_named_exists(command: str):
     assert command in main.commands
