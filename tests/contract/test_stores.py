@@ -121,6 +121,16 @@ async def test_a_scan_of_more_than_one_page_misses_nothing(store: Store):
     assert [(key, row.value) async for key, row in store.scan("m/")] == list(values.items())
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_a_scan_of_many_rows_misses_nothing(kind: str, request: pytest.FixtureRequest, tmp_path: Path):
+    async with opened(await address_of(kind, request, tmp_path)) as store:
+        keys = [f"m/{number:04}" for number in range(1_100)]
+        async with anyio.create_task_group() as tasks:
+            for key in reversed(keys):
+                tasks.start_soon(store.put, key, b"x", 0)
+        assert [key async for key, _ in store.scan("m/")] == keys
+
+
 async def test_a_row_is_removed_only_under_its_version_and_may_be_made_anew(store: Store):
     await store.put("a/1", b"one", 0)
     with pytest.raises(Superseded):

@@ -12,7 +12,7 @@ import yaml
 
 from poller.aws.session import AwsSettings, open_aws
 from poller.model.errors import SettingsError, Superseded, Throttled, Transient
-from poller.stores.dynamodb import KEY_SCHEMA
+from poller.stores.dynamodb_table import KEY_SCHEMA
 from tests.contract.stores import dynamo_address, opened, patiently
 from tests.servers.processes import Server
 from tests.servers.proxy import proxy
