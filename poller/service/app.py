@@ -29,6 +29,7 @@ from poller.service.supervisor import House, Supervisor
 from poller.settings import MappingSettings, Settings, load
 from poller.stores import StoreSettings
 from poller.stores.memory import MemoryStore
+from poller.stores.sqlite import SqliteStore
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class App:
     @asynccontextmanager
     async def _opened(self, settings: StoreSettings, aws: Aws) -> AsyncIterator[Store]:
         """The store of a configuration. Positions in memory end with the process and not with a reload."""
-        async with settings.open(aws) as store:
+        async with _alone(settings), settings.open(aws) as store:
             if isinstance(settings, MemoryStore):
                 self._memory = store = self._memory or store
             yield store
@@ -192,6 +193,20 @@ class App:
         if tasks.cancel_scope.cancelled_caught:
             _log.warning("shutdown_grace is over: what is in flight will be delivered again")
         return not tasks.cancel_scope.cancelled_caught
+
+
+@asynccontextmanager
+async def _alone(settings: StoreSettings) -> AsyncIterator[None]:
+    """Keep other processes away from a file while shards are not divided: both would process every record."""
+    if isinstance(settings, SqliteStore):
+        async with settings.slot() as number:
+            if number > 1:
+                raise SettingsError(
+                    f"store: {settings.path} is in use by another poller, allowed: one process at a time for each file"
+                )
+            yield
+    else:
+        yield
 
 
 def _view(mapping: MappingSettings) -> MappingView:
