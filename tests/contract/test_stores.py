@@ -211,9 +211,9 @@ async def test_what_one_process_wrote_another_reads(kind: str, request: pytest.F
 @pytest.mark.parametrize("kind", SHARED)
 async def test_processes_that_count_in_one_row_lose_no_count(kind: str, request: pytest.FixtureRequest, tmp_path: Path):
     address = await address_of(kind, request, tmp_path)
-    command = [sys.executable, "-W", "error", "-m", "tests.contract.contender", address, "@members/count", "12"]
+    command = [sys.executable, "-W", "error", "-m", "tests.contract.contender", address, "@members/count", "20", "3"]
     async with anyio.create_task_group() as tasks:
         for _ in range(3):
             tasks.start_soon(anyio.run_process, command)
     async with opened(address) as store:
-        assert await store.get("@members/count") == (b"36", 36)
+        assert await store.get("@members/count") == (b"60", 60)
