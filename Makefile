@@ -44,7 +44,7 @@ monitoring: $(VENV)/.filled  ## write the dashboard and docs/metrics.md anew, fr
 
 lock:  ## resolve the dependencies anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
-		pyproject.toml -o requirements.lock
+		--extra postgres pyproject.toml -o requirements.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \
 		--extra demo --group dev pyproject.toml -o requirements-dev.lock
 

@@ -22,18 +22,15 @@ from typing import Any, TypeAlias
 
 import anyio
 
-from poller.aws.errors import found_item, translated
+from poller.aws.errors import found_item
 from poller.aws.session import Aws
-from poller.model.errors import Denied, NotFound, PollerError, SettingsError, Superseded, Throttled, Transient
+from poller.model.errors import Denied, PollerError, SettingsError, Superseded, Throttled, Transient
 from poller.model.ports import Row, Store
-from poller.stores.writing import MEMBERS, Write, Writes
+from poller.stores.dynamodb_table import Table
+from poller.stores.writing import Write, Writes
 
-KEY_SCHEMA = (("folder", "HASH"), ("rest", "RANGE"))
-"""The table's key, both texts; `deploy/dynamodb` has the same."""
 _LARGEST_BYTES = 380_000
 """Of a value within one item, which may have 400 KB with its names and its key."""
-_CREATION = 60.0
-"""Seconds a table may take to be made."""
 _READS = 3
 """Times to read a large row that is being replaced meanwhile."""
 _TRIES = 2
@@ -67,7 +64,7 @@ class DynamoStore:
                 rows, beats = [await stack.enter_async_context(self._client(aws)) for _ in range(2)]
             except (Transient, Denied) as error:
                 raise SettingsError(f"store: {error}") from None
-            table = _Table(self, rows, beats)
+            table = Table(self.table, rows, beats, create=self.create)
             try:
                 await table.prepare()
             except Transient:
@@ -80,115 +77,11 @@ class DynamoStore:
         return aws.prompt_client("dynamodb", region=self.region, endpoint_url=self.endpoint_url)
 
 
-class _Table:
-    """Calls to one table, each sent by the client that has nothing slower to do."""
-
-    def __init__(self, settings: DynamoStore, rows: Any, beats: Any) -> None:
-        self.name = settings.table
-        self._create = settings.create
-        self._rows = rows
-        self._beats = beats
-        self._prepared = False
-        self._preparing = anyio.Lock()
-
-    async def call(self, operation: str, key: str, *, tries: int = 1, **parameters: Any) -> Mapping[str, Any]:
-        """One call about one key. Raises `Superseded` for a failed condition."""
-        if not self._prepared:
-            await self.prepare()
-        client = self._beats if key.startswith(MEMBERS) else self._rows
-        while True:
-            tries -= 1
-            try:
-                return await _sent(client, operation, TableName=self.name, **parameters)
-            except NotFound:
-                raise self._missing() from None
-            except Throttled:
-                raise
-            except Transient:
-                if tries <= 0:
-                    raise
-
-    async def prepare(self) -> None:
-        """Find the table, or make it; once.
-
-        Raises:
-            Denied: it is missing, or another kind of table, or may not be used.
-        """
-        async with self._preparing:
-            if self._prepared:
-                return
-            try:
-                with anyio.fail_after(_CREATION):
-                    table = await self._there()
-            except TimeoutError:
-                raise Transient(f"store: the table {self.name} is still being made after {_CREATION:g} s") from None
-            found = tuple(sorted((each["AttributeName"], each["KeyType"]) for each in table["KeySchema"]))
-            if found != KEY_SCHEMA:
-                raise Denied(
-                    f"the table {self.name} belongs to something else: its key is {_spelled(found)},"
-                    f" needed: {_spelled(KEY_SCHEMA)} (deploy/dynamodb has templates)"
-                )
-            self._prepared = True
-
-    async def _there(self) -> Mapping[str, Any]:
-        """The table, once it is there."""
-        while True:
-            table = await self._described()
-            if table is not None and table["TableStatus"] not in {"CREATING", "DELETING"}:
-                return table
-            if table is None:
-                await self._make()
-            await anyio.sleep(0.2)
-
-    async def _described(self) -> Mapping[str, Any] | None:
-        try:
-            answer = await _sent(self._rows, "DescribeTable", TableName=self.name)
-        except NotFound:
-            if self._create:
-                return None
-            raise self._missing() from None
-        table: Mapping[str, Any] = answer["Table"]
-        return table
-
-    async def _make(self) -> None:
-        with suppress(Transient):  # another replica makes it; or this failed, and what is described next tells
-            await _sent(
-                self._rows,
-                "CreateTable",
-                TableName=self.name,
-                AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name, _ in KEY_SCHEMA],
-                KeySchema=[{"AttributeName": name, "KeyType": kind} for name, kind in KEY_SCHEMA],
-                BillingMode="PAY_PER_REQUEST",
-            )
-
-    def _missing(self) -> Denied:
-        return Denied(
-            f"there is no DynamoDB table {self.name}: make it with deploy/dynamodb/table.yaml (CloudFormation) or"
-            f" table.tf (Terraform), or say dynamodb://{self.name}?create=true"
-        )
-
-
-async def _sent(client: Any, operation: str, **parameters: Any) -> Mapping[str, Any]:
-    with translated("dynamodb", operation):
-        answer: Mapping[str, Any] = await getattr(client, _METHODS[operation])(**parameters)
-        return answer
-
-
-_METHODS = {
-    "CreateTable": "create_table",
-    "DescribeTable": "describe_table",
-    "GetItem": "get_item",
-    "Query": "query",
-    "PutItem": "put_item",
-    "DeleteItem": "delete_item",
-}
-
-
 class _Dynamo:
     shared = True
     pace = 5.0
 
-    def __init__(self, table: _Table) -> None:
+    def __init__(self, table: Table) -> None:
         self._table = table
         self._writes = Writes(secrets.token_hex(8))
         self._large: set[str] = set()
@@ -361,7 +254,3 @@ def _is_done(write: Write, item: Item | None, *, repeated: bool) -> bool:
     if write.value is None:
         return item is None and repeated
     return item is not None and item.get("write") == {"S": write.name}
-
-
-def _spelled(schema: tuple[tuple[str, str], ...]) -> str:
-    return ", ".join(f"{name} ({kind})" for name, kind in schema)

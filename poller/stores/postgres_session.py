@@ -25,9 +25,11 @@ _DURABLE = """
 SELECT set_config('synchronous_commit', 'on', false)
 WHERE current_setting('synchronous_commit') IN ('off', 'local')
 """
-_CONNECT = 3.0
+_CONNECT = 2.0
 """Seconds to connect, to log in and to find the table."""
 _CLOSE = 1.0
+_SILENCE = 30.0
+"""Seconds of silence after which a connection that listens is asked whether it is still one."""
 _PASSING = frozenset({"08", "25", "40", "53", "55", "57", "58", "XX"})
 """Classes of SQLSTATE that pass by themselves; 25 is a standby, which cannot be written to until it takes over."""
 
@@ -49,6 +51,7 @@ class Session:
         self._one_at_a_time = anyio.Lock()
         self._channel = ""
         self._heard = 0
+        self._answered = 0.0
         self._news = anyio.Event()
 
     async def fetch(self, statement: str, *arguments: object) -> Sequence[Mapping[str, Any]]:
@@ -67,15 +70,22 @@ class Session:
     async def heard(self, channel: str, before: int) -> int:
         """Wait until more notices were heard than `before`, losses of the connection included. Answers how many."""
         async with self._one_at_a_time:
-            connection = await self._connected()
-            if self._channel != channel:
-                with self._given_up_unless_done(), anyio.fail_after(self._patience):
-                    await connection.add_listener(channel, self._told)
-                connection.add_termination_listener(self._told)
-                self._channel = channel
+            await self._listen(await self._connected(), channel)
         while self._heard <= before:
             await self._news.wait()
         return self._heard
+
+    async def _listen(self, connection: Any, channel: str) -> None:
+        """Make sure that this connection hears of a channel."""
+        if self._channel == channel and anyio.current_time() < self._answered + _SILENCE:
+            return
+        with self._given_up_unless_done(), anyio.fail_after(self._patience):
+            if self._channel == channel:
+                await connection.execute("SELECT")
+            else:
+                await connection.add_listener(channel, self._told)
+                connection.add_termination_listener(self._told)
+        self._channel, self._answered = channel, anyio.current_time()
 
     async def close(self) -> None:
         """Leave, politely if the server answers."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -89,10 +89,3 @@ async def patiently(call: Callable[[], Awaitable[T]], patience: float = 20) -> T
                 return await call()
             except Transient:
                 await anyio.sleep(0.05)
-
-
-@contextmanager
-def raises_in_passing() -> Iterator[None]:
-    """What is in it fails, and may be tried again."""
-    with pytest.raises(Transient):
-        yield

@@ -3,6 +3,7 @@
 import os
 import re
 import uuid
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 
 from poller.aws.session import AwsSettings, open_aws
 from poller.model.errors import SettingsError, Superseded, Throttled, Transient
-from poller.stores.dynamodb import KEY_SCHEMA
+from poller.stores.dynamodb_table import KEY_SCHEMA
 from tests.contract.stores import dynamo_address, opened, patiently
 from tests.servers.processes import Server
 from tests.servers.proxy import proxy
@@ -150,6 +151,30 @@ async def test_parts_that_a_broken_write_left_behind_are_removed_by_the_next_lar
             assert await store.get("m/row") == (large[::-1], 2)
             assert await store.put("m/row", b"small", 2) == 3
             assert await _parts(server, table) == 0
+
+
+async def test_who_cleans_up_after_a_write_leaves_the_parts_of_the_next_write_alone(ministack: Server):
+    address = dynamo_address(ministack)
+    port = int(ministack.url.rpartition(":")[2])
+    mine, others = os.urandom(900_000), os.urandom(900_000)
+    async with proxy(port) as before_me, proxy(port) as before_other:
+        through = [address.replace(f":{port}", f":{each.port}") for each in (before_me, before_other)]
+        async with opened(through[0]) as me, opened(through[1]) as other, anyio.create_task_group() as tasks:
+            before_me.most = len(before_me.operations) + 4  # three parts and the row, but not the cleaning
+            tasks.start_soon(me.put, "m/row", mine, 0)
+            while await other.get("m/row") is None:
+                await anyio.sleep(0.01)
+            before_other.most = len(before_other.operations) + 3  # the parts, but not the row
+            tasks.start_soon(patiently, lambda: other.put("m/row", others, 1))
+            while len(before_other.operations) < before_other.most:
+                await anyio.sleep(0.01)
+            before_me.most = inf
+            while before_me.operations[-1] != "Query":
+                await anyio.sleep(0.01)
+            await anyio.sleep(0.1)
+            before_other.most = inf
+        async with opened(address) as store:
+            assert await store.get("m/row") == (others, 2)
 
 
 async def _fails(store: Any, value: bytes) -> None:

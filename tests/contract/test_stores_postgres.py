@@ -12,9 +12,11 @@ import asyncpg
 import pytest
 
 from poller.model.errors import SettingsError, Superseded, Transient
+from poller.model.ports import Store
 from poller.stores.postgres_session import TABLE
-from tests.contract.stores import opened, patiently, schema, sql
+from tests.contract.stores import opened, patiently, schema, sql, through
 from tests.servers.postgres import Postgres, postgres
+from tests.servers.proxy import proxy
 
 ROOT = Path(__file__).parent.parent.parent
 COUNTER = """
@@ -89,9 +91,9 @@ async def test_groups_that_want_the_same_rows_in_another_order_do_not_block_one_
         for version in range(5):
             won.clear()
 
-            async def write(store: object, key: str, version: int = version) -> None:
+            async def write(store: Store, key: str, version: int = version) -> None:
                 try:
-                    await store.put(key, str(id(store)).encode(), version)  # type: ignore[attr-defined]
+                    await store.put(key, str(id(store)).encode(), version)
                 except Superseded:
                     return
                 won.append(key)
@@ -205,6 +207,36 @@ async def test_a_server_that_is_killed_comes_back_with_everything_that_was_ackno
             assert await store.get("m/row") == (str(acknowledged[-1] - 1).encode(), acknowledged[-1])
     finally:
         await anyio.to_thread.run_sync(context.__exit__, None, None, None)
+
+
+async def test_who_waits_is_woken_again_after_the_connection_was_lost(database: Postgres):
+    address = f"{database.url}?search_path={await schema(database)}"
+    async with (
+        proxy(database.port) as between,
+        opened(address) as other,
+        opened(through(address, between.port, database.port)) as store,
+    ):
+        await _woken(store, other)
+        await between.down()
+        with anyio.fail_after(10):
+            await store.wait(0.1)
+        await between.up()
+        for _ in range(2):  # the loss of the connection counts as a notice, for one may have been lost with it
+            await _woken(store, other)
+
+
+async def _woken(store: Store, other: Store) -> None:
+    async with anyio.create_task_group() as tasks:
+
+        async def wait() -> None:
+            await store.wait(600)
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(wait)
+        with anyio.fail_after(20):
+            while True:
+                await anyio.sleep(0.05)
+                await other.wake()
 
 
 def test_without_the_driver_a_line_says_what_to_install(tmp_path: Path):

@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from math import inf
 
 _TARGET = re.compile(rb"x-amz-target: *\w+\.(\w+)", re.IGNORECASE)
 
@@ -20,6 +21,8 @@ class Proxy:
         """The next answers arrive here, so that what was asked is done, and are lost with their connections."""
         self.silent = False
         """Nothing goes through, and nobody is told."""
+        self.most: float = inf
+        """Calls of AWS that go through; the next ones wait until this is raised."""
         self.operations: list[str] = []
         """The calls of AWS that were sent through."""
         self._upstream = upstream
@@ -74,7 +77,10 @@ class Proxy:
             if is_answer and self.answers_to_lose:
                 self.answers_to_lose -= 1
                 return
-            self.operations += [name.decode() for name in _TARGET.findall(data)]
+            calls = [name.decode() for name in _TARGET.findall(data)]
+            while calls and len(self.operations) >= self.most:
+                await asyncio.sleep(0.01)
+            self.operations += calls
             sink.write(data)
             await sink.drain()
 

@@ -140,24 +140,20 @@ async def test_it_is_ready_once_it_has_read_and_not_before(called: Functions, tm
             await daemon.stop()
 
 
-async def test_a_second_process_on_the_same_store_is_refused_with_one_line(
+async def test_a_second_process_on_the_same_file_joins_under_the_next_number_and_takes_over_at_the_end(
     cloud: Cloud, called: Functions, tmp_path: Path
 ):
     document = settings(cloud, called, {"one": stream(await cloud.stream("one"), "f")})
-    async with started(write(tmp_path / "c.yaml", document)) as daemon:
-        await daemon.address()
-        other = write(tmp_path / "other.yaml", document)
-        done = await asyncio.to_thread(finished, "run", str(other))
-        assert done.returncode == 2
-        (told,) = done.stderr.splitlines()
-        assert str(tmp_path / "state.db") in told
-        assert "in use by another poller" in told
-        await cloud.put("one", "record")
-        await called.given("f", "record")
-        await daemon.stop()
-    async with started(other) as daemon:
-        await daemon.address()
-        await daemon.stop()
+    config = write(tmp_path / "c.yaml", document)
+    async with started(config) as first:
+        one = (await first.line("replica is up"))["member"]
+        async with started(config) as second:
+            await second.line("replica is up", member=f"{one.removesuffix('-1')}-2")
+            await second.line("shard is another replica's", owner=one)
+            await first.stop()
+            await cloud.put("one", "record")
+            await called.given("f", "record")
+            await second.stop()
 
 
 async def test_the_status_of_the_running_daemon_can_be_asked_for_and_its_absence_is_one_line(
