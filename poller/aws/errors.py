@@ -210,6 +210,10 @@ def translated_error(service: str, operation: str, error: Exception) -> PollerEr
             return Denied(f"{service} {operation}: {_one_line(str(error))}")
 
 
+FOREIGN_ERRORS = (BotoCoreError, ClientError, ResponseParserError, aiohttp.ClientError, OSError)
+"""What the SDK and its HTTP client raise; `translated_error` knows what each means."""
+
+
 @contextmanager
 def translated(service: str, operation: str) -> Iterator[None]:
     """Raise our errors in place of the SDK's; every call of a client of `Aws.client` stands in one of these.
@@ -219,5 +223,5 @@ def translated(service: str, operation: str) -> Iterator[None]:
     """
     try:
         yield
-    except (BotoCoreError, ClientError, ResponseParserError, aiohttp.ClientError, OSError) as error:
+    except FOREIGN_ERRORS as error:
         raise translated_error(service, operation, error) from error
