@@ -109,8 +109,10 @@ class Aws:
     async def _trust(self) -> ssl.SSLContext:
         """Whom TLS trusts; made once, off the loop: it reads hundreds of certificates."""
         if self._trusted is None:
-            bundle = self._base().get_config_variable("ca_bundle")
-            self._trusted = await anyio.to_thread.run_sync(trusting, bundle)
+            async with self._lock:
+                if self._trusted is None:
+                    bundle = self._base().get_config_variable("ca_bundle")
+                    self._trusted = await anyio.to_thread.run_sync(trusting, bundle)
         return self._trusted
 
     async def signer(self, service: str, *, region: str | None = None) -> Signer:

@@ -21,7 +21,7 @@ from poller.aws.calls import HotCalls
 from poller.aws.fast.forms import form_of, rehearse
 from poller.aws.session import AwsSettings, Client, open_aws
 from poller.model.errors import Denied, PollerError, Transient
-from tests.contract.fast.test_connections import Line, talking
+from tests.contract.fast.talking import Line, talking
 from tests.contract.reading import admitted, aws_at
 from tests.contract.test_aws_session import ROLE, assumed, signed_by
 from tests.servers.authority import certified
@@ -140,9 +140,27 @@ def skewed(ahead: timedelta, *, code: str = "InvalidSignatureException") -> Call
 async def test_a_signature_refused_for_our_clock_is_made_by_the_servers_from_then_on(name, ahead):
     async with scripted(skewed(ahead)) as server, aws_at(server.url) as aws:
         calls = await aws.calls()
-        for _ in range(3):
-            await CALLS[name](calls)
-        assert len(server.requests) == 4
+        await CALLS[name](calls)
+        assert len(server.requests) == 2
+        await asyncio.gather(*(CALLS[name](calls) for _ in range(3)))
+        assert len(server.requests) == 5
+
+
+async def test_many_signatures_refused_at_once_correct_the_clock_once():
+    refuse = skewed(timedelta(hours=7))
+    all_there = asyncio.Event()
+
+    async def script(request: Request) -> Reply:
+        if len(server.requests) == 10:
+            all_there.set()
+        await all_there.wait()
+        return refuse(request)
+
+    async with scripted(script) as server, aws_at(server.url) as aws:
+        calls = await aws.calls()
+        await asyncio.gather(*(CALLS["kinesis"](calls) for _ in range(10)))
+        await CALLS["kinesis"](calls)
+        assert len(server.requests) == 21
 
 
 async def test_a_signature_that_is_refused_for_anything_else_is_not_sent_again():

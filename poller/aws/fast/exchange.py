@@ -52,6 +52,8 @@ class Reply(NamedTuple):
     status: int
     raw_headers: list[tuple[bytes, bytes]]
     body: bytes
+    signed: int
+    """Unix seconds that the request was signed with."""
 
     def headers(self) -> dict[str, str]:
         """By their names in lower case."""
@@ -75,8 +77,13 @@ class ServersTime:
     ahead: float = 0.0
     """Seconds to add to our time."""
 
-    def corrected(self, reply: Reply, moment: float) -> bool:
-        """Whether a signature of this moment was refused for its time; from now on the server's time is used."""
+    def corrected(self, reply: Reply, now: float) -> bool:
+        """Whether a signature was refused for its time; from now on the server's time is used.
+
+        Args:
+            reply: of any status.
+            now: unix seconds of this machine's clock.
+        """
         if reply.status not in _REFUSED:
             return False
         date = reply.headers().get("date", "")
@@ -84,9 +91,9 @@ class ServersTime:
             there = parsedate_to_datetime(date).timestamp()
         except ValueError:
             return False
-        if abs(there - moment) < _FAR_OFF or _code(reply) not in _SKEWED:
+        if abs(there - reply.signed) < _FAR_OFF or _code(reply) not in _SKEWED:
             return False
-        self.ahead += there - moment
+        self.ahead = there - now
         return True
 
 
@@ -125,9 +132,8 @@ class Exchange:
             digest = (await anyio.to_thread.run_sync(sha256, body)).hexdigest()
         else:
             digest = sha256(body).hexdigest()
-        moment = time.time() + self._time.ahead
         reply = await self._sent(body, digest, admit, more)
-        if reply.status >= 400 and self._time.corrected(reply, moment):
+        if reply.status >= 400 and self._time.corrected(reply, time.time()):
             reply = await self._sent(body, digest, admit, more)
         return reply
 
@@ -162,7 +168,7 @@ class Exchange:
             limit = ANSWER_LIMIT_BYTES
         if not answer.whole:
             await connection.rest(limit)
-        return Reply(answer.status, answer.headers, answer.take())
+        return Reply(answer.status, answer.headers, answer.take(), moment)
 
 
 def _code(reply: Reply) -> str:

@@ -1,137 +1,20 @@
-"""The fast form on servers that are slow, torn, closed, garbled or behind TLS: over sockets, on both event loops."""
+"""The fast form on servers that are slow, torn, closed or garbled: over sockets, on both event loops."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import ssl
-import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TypeAlias
+from collections.abc import Callable
 
 import anyio
 import pytest
-from aiobotocore.credentials import AioCredentials
-from botocore.exceptions import (
-    ConnectionClosedError,
-    EndpointConnectionError,
-    HTTPClientError,
-    ReadTimeoutError,
-    SSLError,
-)
+from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, HTTPClientError, ReadTimeoutError
 
 from poller.aws.calls import UNKNOWN_LENGTH_BYTES
-from poller.aws.fast.exchange import ANSWER_LIMIT_BYTES, Exchange, ServersTime
-from poller.aws.fast.pool import Pool
-from poller.aws.fast.signing import Form
-from poller.aws.fast.trust import trusting
-from poller.model.errors import Denied
+from poller.aws.fast.exchange import ANSWER_LIMIT_BYTES
+from tests.contract.fast.talking import FINE, Line, Talk, answering, exchange_with, talking
 from tests.contract.reading import Admissions, admitted
-from tests.servers.authority import certified
 
-FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 SHUT = FINE.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n")
-
-
-@dataclass
-class Line:
-    """A connection as the server has it."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    number: int
-    """1 of the first connection."""
-
-    async def request(self) -> tuple[bytes, bytes]:
-        """The head and body of the next request. Raises IncompleteReadError when there is none."""
-        head = await self.reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        return head, await self.reader.readexactly(length)
-
-    async def say(self, text: bytes) -> None:
-        self.writer.write(text)
-        await self.writer.drain()
-
-    def reset(self) -> None:
-        """Close with RST."""
-        raw = self.writer.get_extra_info("socket")
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
-
-
-Talk: TypeAlias = Callable[[Line], Awaitable[None]]
-
-
-@dataclass
-class Talks:
-    url: str = ""
-    connections: int = 0
-    open: int = 0
-    most: int = 0
-    requests: list[tuple[bytes, bytes]] = field(default_factory=list)
-
-
-@asynccontextmanager
-async def talking(talk: Talk, tls: ssl.SSLContext | None = None) -> AsyncIterator[Talks]:
-    """Serve on loopback: each connection is handed to `talk`, and closed when that returns."""
-    seen = Talks()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seen.connections += 1
-        seen.open += 1
-        seen.most = max(seen.most, seen.open)
-        line = Line(reader, writer, seen.connections)
-        try:
-            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-                await talk(line)
-        finally:
-            seen.open -= 1
-            writer.close()
-            with contextlib.suppress(ConnectionError, ssl.SSLError):
-                await writer.wait_closed()
-
-    tasks: set[asyncio.Task[None]] = set()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(serve(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
-    seen.url = f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    try:
-        yield seen
-    finally:
-        server.close()
-        for task in tuple(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@asynccontextmanager
-async def exchange_with(
-    url: str, *, repeatable: bool = True, at_most: int = 500, silence: float = 60.0, ca: Path | None = None
-) -> AsyncIterator[Exchange]:
-    async def trust() -> ssl.SSLContext:
-        return trusting(str(ca) if ca else None)
-
-    form = Form(method="POST", url=url + "/", headers={"X-Amz-Target": "T.Op"}, region="eu-west-1", service="kinesis")
-    pool = Pool(trust, silence=silence, at_most=at_most)
-    try:
-        yield Exchange(form, pool, AioCredentials("key", "secret"), ServersTime(), repeatable=repeatable)
-    finally:
-        await pool.aclose()
-
-
-async def answering(line: Line) -> None:
-    """Every request with an empty object."""
-    while True:
-        await line.request()
-        await line.say(FINE)
 
 
 async def test_connections_are_kept_and_the_last_one_used_is_used_next():
@@ -443,62 +326,3 @@ async def test_everything_is_closed_at_the_end():
             assert seen.open > 0
         while seen.open:
             await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-def tls(tmp_path) -> ssl.SSLContext:
-    """A server that a private authority vouches for, whose certificate is in `ca.pem`."""
-    certified(tmp_path)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(tmp_path / "server.pem")
-    return context
-
-
-async def test_a_server_of_the_private_authority_is_spoken_to(tls, tmp_path):
-    body = b"{" + b" " * 3_000_000 + b"}"
-
-    async def talk(line: Line) -> None:
-        while True:
-            _, got = await line.request()
-            await line.say(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(got) + got)
-
-    async with talking(talk, tls) as seen, exchange_with(seen.url, ca=tmp_path / "ca.pem") as exchange:
-        for sent in (b"{}", body, b"{}"):
-            assert (await exchange.send(sent, admit=admitted)).body == sent
-        assert seen.connections == 1
-
-
-async def test_a_server_that_nobody_vouches_for_is_sent_nothing(tls):
-    async with talking(answering, tls) as seen, exchange_with(seen.url) as exchange:
-        with pytest.raises(SSLError, match="certificate verify failed"):
-            await exchange.send(b"{}")
-
-
-async def test_a_certificate_for_another_name_is_not_accepted(tls, tmp_path):
-    async with talking(answering, tls) as seen:
-        other = seen.url.replace("127.0.0.1", "localhost")
-        async with exchange_with(other, ca=tmp_path / "ca.pem") as exchange:
-            with pytest.raises(SSLError, match="certificate is not valid for 'localhost'"):
-                await exchange.send(b"{}")
-
-
-async def test_a_server_that_speaks_no_tls_is_an_error(tmp_path):
-    certified(tmp_path)
-
-    async def talk(line: Line) -> None:
-        await line.say(FINE)
-        await line.reader.read()
-
-    async with talking(talk) as seen:
-        secure = seen.url.replace("http:", "https:")
-        async with exchange_with(secure, ca=tmp_path / "ca.pem") as exchange:
-            with pytest.raises((SSLError, EndpointConnectionError)):
-                await exchange.send(b"{}")
-
-
-async def test_certificates_that_cannot_be_used_are_told_in_one_line(tmp_path):
-    (tmp_path / "ca.pem").write_text("nonsense")
-    for name, why in (("ca.pem", "it holds no certificate in PEM form"), ("none.pem", "No such file or directory")):
-        async with exchange_with("https://127.0.0.1:1", ca=tmp_path / name) as exchange:
-            with pytest.raises(Denied, match=rf"^aws: the certificates of [^\n]*{name} [^\n]*: {why}$"):
-                await exchange.send(b"{}")
