@@ -8,6 +8,7 @@ import sys
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import TypeAlias
 
 import anyio
@@ -261,6 +262,22 @@ async def test_a_function_that_takes_too_long_is_a_timeout(calls_on):
         with pytest.raises(TimeoutError):
             await calls.invoke("f", b"{}", timeout=0.3)
         assert len(server.requests) == 1
+
+
+async def test_an_invocation_that_is_cancelled_ends_at_once_and_is_no_timeout(calls_on):
+    got = anyio.Event()
+
+    async def never(_: Request) -> Reply:
+        got.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async with calls_on(never) as (calls, server), anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(calls.invoke, "f", b"{}", timeout=900))
+        await got.wait()
+        tasks.cancel_scope.cancel()
+    assert tasks.cancel_scope.cancelled_caught
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import anyio
+from botocore import xform_name
 from botocore.exceptions import ClientError
 from msgspec.json import encode
 
 from poller.aws.calls import Answer
-from poller.aws.errors import FOREIGN_ERRORS, translated_error
+from poller.aws.errors import FOREIGN_ERRORS, translated, translated_error
 from poller.aws.fast.exchange import Exchange, Reply, ServersTime
 from poller.aws.fast.forms import Client, form_of, rehearse
 from poller.aws.fast.pool import Pool
@@ -24,6 +26,7 @@ HotService: TypeAlias = Literal["kinesis", "dynamodbstreams", "sqs", "lambda"]
 
 _SILENCE = 60.0
 """Seconds without a byte before an answer is given up; a long poll of a queue is silent for 20."""
+_RECEIVE = "ReceiveMessage"
 _TRACE = "X-Amzn-Trace-Id"
 
 
@@ -71,10 +74,8 @@ class FastCalls:
         if stream_arn is not None:
             parameters["StreamARN"] = stream_arn
         key = (service, stream_arn)
+        exchange = self._exchanges.get(key) or await self._learnt(key, service, "GetRecords", parameters)
         try:
-            exchange = self._exchanges.get(key) or await self._learnt(
-                key, service, "get_records", parameters, repeatable=True
-            )
             return _body(await exchange.send(encode(parameters), admit=admit), "GetRecords")
         except FOREIGN_ERRORS as error:
             raise translated_error(service, "GetRecords", error) from error
@@ -92,13 +93,13 @@ class FastCalls:
         }
         if visibility is not None:
             parameters["VisibilityTimeout"] = visibility
-        return await self._queue("ReceiveMessage", "receive_message", parameters, admit)
+        return await self._queue(_RECEIVE, parameters, admit)
 
     async def delete_message_batch(self, queue_url: str, entries: Sequence[tuple[str, str]]) -> bytes:
         """DeleteMessageBatch: see `HotCalls`."""
         listed = [{"Id": entry, "ReceiptHandle": receipt} for entry, receipt in entries]
         parameters = {"QueueUrl": queue_url, "Entries": listed}
-        return await self._queue("DeleteMessageBatch", "delete_message_batch", parameters)
+        return await self._queue("DeleteMessageBatch", parameters)
 
     async def change_message_visibility_batch(
         self, queue_url: str, entries: Sequence[tuple[str, str]], *, timeout: int
@@ -106,30 +107,28 @@ class FastCalls:
         """ChangeMessageVisibilityBatch: see `HotCalls`."""
         listed = [{"Id": entry, "ReceiptHandle": receipt, "VisibilityTimeout": timeout} for entry, receipt in entries]
         parameters = {"QueueUrl": queue_url, "Entries": listed}
-        return await self._queue("ChangeMessageVisibilityBatch", "change_message_visibility_batch", parameters)
+        return await self._queue("ChangeMessageVisibilityBatch", parameters)
 
     async def invoke(self, function: str, event: bytes, *, timeout: float, trace: str = "") -> Answer:
         """Invoke: see `HotCalls`."""
         key = ("lambda", function)
-        with anyio.fail_after(timeout):
+        exchange = self._exchanges.get(key)
+        if exchange is None:  # before the time begins: it reads models, and asks nobody
+            parameters = {"FunctionName": function, "InvocationType": "RequestResponse", "LogType": "Tail"}
+            exchange = await self._learnt(key, "lambda", "Invoke", parameters, repeatable=False)
+        async with asyncio.timeout(timeout):  # a third of what anyio's costs, and this is asyncio's alone
             try:
-                exchange = self._exchanges.get(key)
-                if exchange is None:
-                    parameters = {"FunctionName": function, "InvocationType": "RequestResponse", "LogType": "Tail"}
-                    exchange = await self._learnt(key, "lambda", "invoke", parameters, repeatable=False)
                 reply = await exchange.send(event, more=_header(trace) if trace else b"")
             except FOREIGN_ERRORS as error:
                 raise translated_error("lambda", "Invoke", error) from error
         return Answer(status=reply.status, headers=reply.headers(), body=reply.body)
 
-    async def _queue(
-        self, operation: str, method: str, parameters: Mapping[str, object], admit: Admit | None = None
-    ) -> bytes:
+    async def _queue(self, operation: str, parameters: Mapping[str, object], admit: Admit | None = None) -> bytes:
         key = (operation, None)
+        exchange = self._exchanges.get(key) or await self._learnt(
+            key, "sqs", operation, parameters, repeatable=operation != _RECEIVE
+        )
         try:
-            exchange = self._exchanges.get(key) or await self._learnt(
-                key, "sqs", method, parameters, repeatable=admit is None
-            )
             return _body(await exchange.send(encode(parameters), admit=admit), operation)
         except FOREIGN_ERRORS as error:
             raise translated_error("sqs", operation, error) from error
@@ -138,29 +137,30 @@ class FastCalls:
         self,
         key: tuple[str, str | None],
         service: HotService,
-        method: str,
+        operation: str,
         parameters: Mapping[str, object],
         *,
-        repeatable: bool,
+        repeatable: bool = True,
     ) -> Exchange:
         """The exchange of a call that is made for the first time."""
         async with self._lock:
             if key not in self._exchanges:
-                if service not in self._clients:
-                    client = await self._opened(service)
-                    rehearse(client)
-                    self._clients[service] = client
-                    self._times[service] = ServersTime()
-                form = await form_of(self._clients[service], method, parameters)
-                credentials = await self._credentials()
-                self._exchanges[key] = self._exchange(service, method, form, credentials, repeatable=repeatable)
+                with translated(service, operation):
+                    if service not in self._clients:
+                        client = await self._opened(service)
+                        rehearse(client)
+                        self._clients[service] = client
+                        self._times[service] = ServersTime()
+                    form = await form_of(self._clients[service], xform_name(operation), parameters)
+                    credentials = await self._credentials()
+                self._exchanges[key] = self._exchange(service, operation, form, credentials, repeatable=repeatable)
         return self._exchanges[key]
 
     def _exchange(
-        self, service: HotService, method: str, form: Form, credentials: Any, *, repeatable: bool
+        self, service: HotService, operation: str, form: Form, credentials: Any, *, repeatable: bool
     ) -> Exchange:
         """Long polls have connections of their own, so that no deletion waits for them."""
-        kind = method if method == "receive_message" else service
+        kind = operation if operation == _RECEIVE else service
         if kind not in self._pools:
             # A function has the time that its caller gives it.
             self._pools[kind] = Pool(self._trust, silence=math.inf if service == "lambda" else _SILENCE)
