@@ -17,7 +17,7 @@ from poller.aws.botocore_calls import keepalive_socket
 from poller.aws.fast.connection import SCRATCH_BYTES, Connection
 
 OPEN_AT_MOST = 500
-_IDLE = 12.0
+IDLE = 12.0
 """Seconds that a connection is kept for; AWS's servers keep theirs for 20 and more."""
 _CONNECT = 5.0
 """Seconds to connect, TLS included."""
@@ -47,7 +47,12 @@ class Pool:
     """Connections of one kind of call. No more than `at_most` are open, idle ones included; whoever waits is served in turn."""
 
     def __init__(
-        self, trust: Callable[[], Awaitable[ssl.SSLContext]], *, silence: float, at_most: int = OPEN_AT_MOST
+        self,
+        trust: Callable[[], Awaitable[ssl.SSLContext]],
+        *,
+        silence: float,
+        at_most: int = OPEN_AT_MOST,
+        idle: float = IDLE,
     ) -> None:
         """Open nothing yet.
 
@@ -55,10 +60,12 @@ class Pool:
             trust: whom TLS trusts; asked for where an origin speaks TLS.
             silence: seconds without a byte after which an answer is given up.
             at_most: connections.
+            idle: seconds that one is kept for that nobody needs; half as long again may pass until somebody looks.
         """
         self._trust = trust
         self._silence = silence
         self._at_most = at_most
+        self._keep = idle
         self._turns = anyio.Semaphore(at_most, fast_acquire=True)
         self._idle: dict[Origin, list[Connection]] = {}
         self._open: set[Connection] = set()
@@ -146,7 +153,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         now = loop.time()
         for origin, idle in tuple(self._idle.items()):
-            kept = [connection for connection in idle if connection.usable and now - connection.idle_since < _IDLE]
+            kept = [connection for connection in idle if connection.usable and now - connection.idle_since < self._keep]
             for connection in idle:
                 if connection not in kept:
                     connection.abort()
@@ -155,4 +162,4 @@ class Pool:
             else:
                 del self._idle[origin]
         if self._idle:
-            self._sweeping = loop.call_later(_IDLE / 2, self._sweep)
+            self._sweeping = loop.call_later(self._keep / 2, self._sweep)

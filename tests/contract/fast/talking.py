@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from aiobotocore.credentials import AioCredentials
 
 from poller.aws.fast.exchange import Exchange, ServersTime
-from poller.aws.fast.pool import Pool
+from poller.aws.fast.pool import IDLE, Pool
 from poller.aws.fast.signing import Form
 from poller.aws.fast.trust import trusting
 
@@ -98,18 +98,29 @@ async def talking(talk: Talk, tls: ssl.SSLContext | None = None) -> AsyncIterato
 
 
 @asynccontextmanager
-async def exchange_with(
-    url: str, *, repeatable: bool = True, at_most: int = 500, silence: float = 60.0, ca: Path | None = None
-) -> AsyncIterator[Exchange]:
+async def pool_of(
+    *, at_most: int = 500, silence: float = 60.0, idle: float = IDLE, ca: Path | None = None
+) -> AsyncIterator[Pool]:
     async def trust() -> ssl.SSLContext:
         return trusting(str(ca) if ca else None)
 
-    form = Form(method="POST", url=url + "/", headers={"X-Amz-Target": "T.Op"}, region="eu-west-1", service="kinesis")
-    pool = Pool(trust, silence=silence, at_most=at_most)
+    pool = Pool(trust, silence=silence, at_most=at_most, idle=idle)
     try:
-        yield Exchange(form, pool, AioCredentials("key", "secret"), ServersTime(), repeatable=repeatable)
+        yield pool
     finally:
         await pool.aclose()
+
+
+def exchange_over(pool: Pool, url: str, *, repeatable: bool = True) -> Exchange:
+    form = Form(method="POST", url=url + "/", headers={"X-Amz-Target": "T.Op"}, region="eu-west-1", service="kinesis")
+    return Exchange(form, pool, AioCredentials("key", "secret"), ServersTime(), repeatable=repeatable)
+
+
+@asynccontextmanager
+async def exchange_with(url: str, *, repeatable: bool = True, **more: Any) -> AsyncIterator[Exchange]:
+    """With a pool of its own, see `pool_of`."""
+    async with pool_of(**more) as pool:
+        yield exchange_over(pool, url, repeatable=repeatable)
 
 
 async def answering(line: Line) -> None:

@@ -11,7 +11,7 @@ from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, 
 
 from poller.aws.calls import UNKNOWN_LENGTH_BYTES
 from poller.aws.fast.exchange import ANSWER_LIMIT_BYTES
-from tests.contract.fast.talking import FINE, Line, Talk, answering, exchange_with, talking
+from tests.contract.fast.talking import FINE, Line, Talk, answering, exchange_over, exchange_with, pool_of, talking
 from tests.contract.reading import Admissions, admitted
 
 SHUT = FINE.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n")
@@ -326,3 +326,31 @@ async def test_everything_is_closed_at_the_end():
             assert seen.open > 0
         while seen.open:
             await asyncio.sleep(0.01)
+
+
+async def test_an_idle_connection_makes_room_for_one_to_another_place():
+    async with talking(answering) as one, talking(answering) as other, pool_of(at_most=1) as pool:
+        for _ in range(3):
+            for url in (one.url, one.url, other.url):
+                assert (await exchange_over(pool, url).send(b"{}")).body == b"{}"
+                assert one.open + other.open <= 2, "the server may not have seen the end of one yet"
+        assert (one.connections, other.connections) == (3, 3)
+
+
+async def test_a_connection_that_nobody_needs_is_closed_and_one_in_use_is_not():
+    held = anyio.Event()
+
+    async def talk(line: Line) -> None:
+        while True:
+            _, body = await line.request()
+            if body == b"wait":
+                await held.wait()
+            await line.say(FINE)
+
+    async with talking(talk) as seen, exchange_with(seen.url, idle=0.1) as exchange, asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(exchange.send(b"wait"))
+        await asyncio.gather(*(exchange.send(b"{}") for _ in range(5)))
+        while seen.open > 1:
+            await asyncio.sleep(0.01)
+        held.set()
+        assert (await waiting).body == b"{}"
