@@ -23,6 +23,9 @@ _PIECE_BYTES = 262_144
 class Connection(asyncio.BufferedProtocol):
     """A protocol to be connected by the loop; then `ask`, perhaps `rest`, then `done` or `abort`."""
 
+    __slots__ = ("_broken", "_busy", "_drained", "_expires", "_hold", "_loop", "_scratch", "_silence", "_timer",
+                 "_transport", "_waiter", "answer", "gone", "heard", "idle_since", "touched", "used", "where")  # fmt: skip
+
     def __init__(self, where: str, scratch: memoryview, silence: float) -> None:
         """Be ready to be connected.
 
