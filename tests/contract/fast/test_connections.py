@@ -10,6 +10,7 @@ import pytest
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, HTTPClientError, ReadTimeoutError
 
 from poller.aws.calls import UNKNOWN_LENGTH_BYTES
+from poller.aws.fast.connection import SCRATCH_BYTES, Connection
 from poller.aws.fast.exchange import ANSWER_LIMIT_BYTES
 from tests.contract.fast.talking import FINE, Line, Talk, answering, exchange_over, exchange_with, pool_of, talking
 from tests.contract.reading import Admissions, admitted
@@ -168,6 +169,21 @@ async def test_an_answer_that_comes_before_its_request_is_never_taken():
             await asyncio.sleep(0.01)
         assert (await exchange.send(b"2")).body == b"{}"
         assert seen.connections == 2
+
+
+async def test_a_server_that_speaks_before_it_is_asked_is_not_spoken_to():
+    async def talk(line: Line) -> None:
+        await line.say(FINE)
+        await line.reader.read()
+
+    async with talking(talk) as seen:
+        connection = Connection(seen.url, memoryview(bytearray(SCRATCH_BYTES)), 60.0)
+        host, _, port = seen.url.removeprefix("http://").partition(":")
+        await asyncio.get_running_loop().create_connection(lambda: connection, host, int(port))
+        await connection.gone
+        assert not connection.usable
+        with pytest.raises(ConnectionClosedError):
+            await connection.ask(b"", b"", limit=100, hold=False)
 
 
 async def test_silence_ends_a_call_and_a_slow_answer_does_not():
