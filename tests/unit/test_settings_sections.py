@@ -147,6 +147,13 @@ def test_endpoints_are_kept_for_each_service(tmp_path: Path):
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "client"), [("{}", "fast"), ("{client: fast}", "fast"), ("{client: botocore}", "botocore")]
+)
+def test_the_hot_calls_travel_fast_unless_the_file_says_otherwise(tmp_path: Path, text: str, client: str):
+    assert settings(tmp_path, f"aws: {text}\n{mapping(QUEUE)}").aws.client == client
+
+
 _ARN = "arn:aws:lambda:eu-central-1:123456789012:function:bill:live"
 
 
