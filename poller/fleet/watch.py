@@ -14,6 +14,7 @@ from poller.fleet.member import (
     Member,
     MemberState,
     Roster,
+    Sighting,
     bells,
     decode,
     encode,
@@ -22,7 +23,7 @@ from poller.fleet.member import (
     sight,
     silent,
 )
-from poller.model.errors import Superseded, Transient
+from poller.model.errors import Denied, Superseded, Transient
 from poller.model.facts import MemberMoved, RosterSeen, StoreFailed
 from poller.model.ports import Observe, Store
 
@@ -73,17 +74,17 @@ class Watch:
         while True:
             try:
                 await self.look()
-                for name in silent(self.roster, self._limits, me=self._name, now=self._time.elapsed()):
-                    await self._fence(name)
-                for name in forgettable(self.roster, now=self._time.elapsed()):
-                    await self._forget(name)
-            except Transient as error:
+                roster, now = self.roster, self._time.elapsed()  # what is seen from here on counts for the next look
+                for name in silent(roster, self._limits, me=self._name, now=now):
+                    await self._fence(name, roster[name])
+                for name in forgettable(roster, now=now):
+                    await self._forget(name, roster[name])
+            except (Transient, Denied) as error:
                 self._observe(StoreFailed(reason=str(error)))
             await self._store.wait(self._limits.watch / 4 if self._quick else self._limits.watch)
 
-    async def _fence(self, name: str) -> None:
+    async def _fence(self, name: str, seen: Sighting) -> None:
         """Declare a member dead, unless it has beaten meanwhile."""
-        seen = self.roster[name]
         dead = msgspec.structs.replace(seen.member, epoch=seen.member.epoch + 1, state="gone", serves=())
         try:
             await self._store.put(f"{FOLDER}{name}", encode(dead), seen.version)
@@ -93,9 +94,9 @@ class Watch:
         await self.look()
         await self._store.wake()
 
-    async def _forget(self, name: str) -> None:
+    async def _forget(self, name: str, seen: Sighting) -> None:
         try:
-            await self._store.delete(f"{FOLDER}{name}", self.roster[name].version)
+            await self._store.delete(f"{FOLDER}{name}", seen.version)
         except Superseded:
             return  # it has come back, or somebody else was faster
 
