@@ -140,12 +140,16 @@ class Fleet:
             task_status.started()
 
     async def leave(self) -> None:
-        """Say that I shall leave, and wait until the others know: they will look for what is handed to them."""
+        """Say that I shall leave, and wait until the others know: they will look for what is handed to them.
+
+        Not for ever: while the store is away, nobody can be told, and what is in flight wants to be finished.
+        """
         if not self.shared:
             return
-        await self._life.say(state="leaving")
-        if len(self._staying()):
-            await anyio.sleep(self.limits.watch * 1.2)
+        with anyio.move_on_after(self.limits.self_fence):
+            await self._life.say(state="leaving")
+            if len(self._staying()):
+                await anyio.sleep(self.limits.watch * 1.2)
 
     async def farewell(self) -> None:
         """Say that I am gone: what I could not hand over is free at once."""

@@ -10,7 +10,7 @@ import anyio
 import msgspec
 
 from poller.fleet.member import EVERYBODY, FOLDER, Limits, Member, MemberState, Roster, decode, encode
-from poller.model.errors import NameTaken, Superseded, Transient
+from poller.model.errors import Denied, NameTaken, Superseded, Transient
 from poller.model.facts import MemberMoved, SelfFenced, StoreFailed
 from poller.model.ports import Clock, Observe, Store
 
@@ -56,6 +56,7 @@ class Life:
         self._news = news
         self._me = Member(epoch=1, boot=who.boot, since=time.clock(), address=who.address)
         self._version = 0
+        self._epoch = self._me.epoch
         self._acked = time.elapsed()
         self._fenced_itself = False
         self._ring = anyio.Event()
@@ -64,8 +65,8 @@ class Life:
 
     @property
     def epoch(self) -> int:
-        """Grows whenever this replica begins anew."""
-        return self._me.epoch
+        """Grows whenever this replica begins anew, when that is stored and not before: nothing may be owned in it yet."""
+        return self._epoch
 
     @property
     def leaving(self) -> bool:
@@ -75,7 +76,8 @@ class Life:
     @property
     def safe(self) -> bool:
         """Nobody can have declared this member dead yet."""
-        return self._time.elapsed() - self._acked < self._limits.self_fence
+        alive = self._epoch == self._me.epoch
+        return alive and self._time.elapsed() - self._acked < self._limits.self_fence
 
     async def until_safe(self) -> None:
         """Wait while this member cannot beat."""
@@ -121,7 +123,7 @@ class Life:
                 await look()
             except Superseded:
                 continue
-            except Transient as error:
+            except (Transient, Denied) as error:
                 self._observe(StoreFailed(reason=str(error)))
                 await anyio.sleep(self._limits.beat)
             else:
@@ -137,7 +139,7 @@ class Life:
             except Superseded:
                 await self._find_out()
                 continue
-            except (Transient, TimeoutError) as error:
+            except (Transient, Denied, TimeoutError) as error:
                 pause = self._limits.beat / 3
                 self._observe(StoreFailed(reason=f"no beat: {str(error) or 'the store does not answer'}"))
             self._fence_itself()
@@ -150,17 +152,18 @@ class Life:
         with anyio.move_on_after(_FAREWELL, shield=True):
             try:
                 row = await self._store.get(self._key)  # a beat may have been cut short: its version is not known
-                if row and decode(row.value).boot == self._who.boot:
+                found = decode(row.value) if row else None
+                if row and found and found.boot == self._who.boot:
                     self._version = row.version
-                    await self._write(state="gone")
+                    await self._write(state="gone", epoch=max(self._me.epoch, found.epoch))
                     await self._store.wake()
-            except (Transient, Superseded) as error:
+            except (Transient, Denied, Superseded) as error:
                 self._observe(StoreFailed(reason=f"the farewell was not written: {error}"))
 
     async def _write(self, *, state: MemberState | None = None, epoch: int | None = None) -> None:
         """One beat. Raises `Transient`, `Superseded`."""
-        self._me = msgspec.structs.replace(self._me, state=state or self._me.state, epoch=epoch or self.epoch)
-        sent, changes = self._time.elapsed(), self._changes
+        self._me = msgspec.structs.replace(self._me, state=state or self._me.state, epoch=epoch or self._me.epoch)
+        sent, changes, epoch = self._time.elapsed(), self._changes, self._me.epoch
         rung, self._ring = self._ring, anyio.Event()
         try:
             self._version = await self._store.put(self._key, encode(self._me), self._version)
@@ -168,10 +171,13 @@ class Life:
             if rung.is_set():
                 self._ring.set()
             raise
+        begun_anew, self._epoch = self._epoch != epoch, epoch
         self._acked, self._told = sent, changes
         if self._fenced_itself:
             self._fenced_itself = False
             self._observe(SelfFenced(seconds=0.0))
+            begun_anew = True
+        if begun_anew:
             self._news()
         self._beaten.set()
         self._beaten = anyio.Event()
@@ -182,7 +188,7 @@ class Life:
         """My row is not as I wrote it."""
         try:
             row = await self._store.get(self._key)
-        except Transient as error:
+        except (Transient, Denied) as error:
             self._observe(StoreFailed(reason=str(error)))
             await anyio.sleep(self._limits.beat / 3)
             return
@@ -192,12 +198,11 @@ class Life:
             raise NameTaken(
                 f"another process joined as {self._who.name!r}: this one stops; each replica needs a name of its own"
             )
-        if found and found.boot == self._who.boot and found.epoch == self.epoch and found.state != "gone":
+        if found and found.boot == self._who.boot and found.epoch == self._me.epoch and found.state != "gone":
             return  # a write whose answer was lost
-        epoch = max(found.epoch + 1 if found else 1, self.epoch + 1)
+        epoch = max(found.epoch + 1 if found else 1, self._me.epoch + 1)
         self._me = msgspec.structs.replace(self._me, epoch=epoch, since=self._time.clock())
         self._observe(MemberMoved(member=self._who.name, state="up", fenced=True))
-        self._news()
 
     def _fence_itself(self) -> None:
         if not self.safe and not self._fenced_itself:
