@@ -32,6 +32,7 @@ class Listing:
         self._pause = _SOON
         self._anew = True
         self._missing: frozenset[str] = frozenset()
+        self._missing_before: frozenset[str] = frozenset()
         self._unnamed: Mapping[str, float] = {}
 
     def soon(self) -> None:
@@ -67,15 +68,16 @@ class Listing:
             start: where the mapping began.
             running: shards in our hands.
         """
-        rows = self._rows.all()
-        missing = self._missing if self._anew else frozenset()  # the same listing twice proves nothing
-        plan = shards.plan(self.topology.partitions, rows, start=start, missing=missing)
-        if self._anew:
-            await self._forget(rows, running)
-            if plan.missing - self._missing:
+        rows, anew = self._rows.all(), self._anew
+        if anew:  # the same listing looked at twice proves nothing
+            self._missing_before, self._anew = self._missing, False
+        plan = shards.plan(self.topology.partitions, rows, start=start, missing=self._missing_before)
+        if anew:
+            self._missing = plan.missing
+            if plan.missing - self._missing_before:
                 self._pause = _SOON
                 self.at = min(self.at, anyio.current_time() + _SOON)
-            self._missing = plan.missing
+            await self._forget(rows, running)
         return plan
 
     async def is_gone(self, shard: str) -> bool | None:
@@ -96,20 +98,20 @@ class Listing:
         """A shard that we had not finished has left the stream: say what is lost, and let its children start."""
         try:
             await checkpoint.own(self._tools.fleet.name, self._tools.fleet.epoch)
+            self._tools.observe(
+                RecordsDropped(
+                    mapping=self._tools.mapping,
+                    shard=shard,
+                    condition="Trimmed",
+                    records=0,
+                    first=progress.spell(checkpoint.position),
+                    last="SHARD_END",
+                )
+            )
+            await checkpoint.end()
         except Superseded:
             await self._rows.reread(shard)
             return
-        self._tools.observe(
-            RecordsDropped(
-                mapping=self._tools.mapping,
-                shard=shard,
-                condition="Trimmed",
-                records=0,
-                first=progress.spell(checkpoint.position),
-                last="SHARD_END",
-            )
-        )
-        await checkpoint.end()
         self._tools.observe(ShardMoved(mapping=self._tools.mapping, shard=shard, to="ended"))
 
     async def _forget(self, rows: Mapping[str, row.ShardRow], running: Collection[str]) -> None:

@@ -27,6 +27,8 @@ from poller.model.record import At, Cursor, Topology, TrimHorizon
 
 _LOOK_EVERY = 20.0
 """Seconds between two looks at the rows while nothing seems to happen: bells may be lost."""
+_LOOK_SOON = 2.0
+"""The same while somebody should take a shard and does not yet."""
 _FLUSH_EVERY = 0.5
 """Seconds between two looks for rows that have to be written now."""
 
@@ -43,6 +45,8 @@ class _Run:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     to: str = ""
     """Who shall have it next."""
+    lost: bool = False
+    """Another replica has taken it."""
 
 
 class Stream:
@@ -59,6 +63,9 @@ class Stream:
         self._free_since: dict[str, float] = {}
         self._next: Mapping[str, str] = {}
         self._let_go: set[str] = set()
+        self._wanted: frozenset[str] = frozenset()
+        self._inherited: frozenset[str] = frozenset()
+        """Shards that were ours before this began: others may have thought them free while nobody served the stream."""
         self._latest: Mapping[str, Cursor] = {}
         self._blocked: frozenset[str] = frozenset()
         self._nap = anyio.CancelScope()
@@ -76,6 +83,7 @@ class Stream:
                 return
             start, self._latest = found
             await self._look()
+            self._inherited = self._rows.naming(self._fleet.name)
             async with anyio.create_task_group() as around:
                 around.start_soon(self._pass_the_stop_on)
                 if self._tools.store.pace:
@@ -111,7 +119,7 @@ class Stream:
     async def _pass_the_stop_on(self) -> None:
         await self._tools.stop.wait()
         if self._fleet.leaving:
-            self._next = self._fleet.assigned(self._prefix, self._seats(self._running))
+            self._next = self._fleet.assigned(self._prefix, self._seats(self._wanted | self._running.keys()))
         for shard, run in self._running.items():
             run.to = self._next.get(shard, "")
             run.stop.set()
@@ -122,7 +130,9 @@ class Stream:
         """Read the rows as the others left them, then who is there. Raises `Transient`."""
         self._look_at = anyio.current_time() + _LOOK_EVERY
         for shard in await self._rows.look(self._running):
-            self._running[shard].stop.set()  # its next write will tell it
+            if run := self._running.get(shard):  # or it has come to its end while we looked
+                run.lost = True
+                run.stop.set()
         await self._fleet.look()
 
     async def _look_again(self) -> None:
@@ -163,11 +173,14 @@ class Stream:
         for shard in plan.blocked.keys() - self._blocked:
             self._moved(shard, "blocked_on_parent", " ".join(plan.blocked[shard]))
         self._blocked = frozenset(plan.blocked)
+        self._wanted = frozenset(plan.open)
         seats = self._seats(plan.open)
         targets = self._fleet.assigned(self._prefix, seats)
         for shard, position in plan.open.items():
             what = self._turn(shard, seats[shard], targets.get(shard, ""))
             self._take_turn(shard, what, self._rows.of(shard, position), targets, tasks)
+            if what == "leave" and not seats[shard].holder:  # whoever it is meant for may see things differently
+                self._look_at = min(self._look_at, anyio.current_time() + _LOOK_SOON)
 
     def _seats(self, wanted: Collection[str]) -> Mapping[str, Seat]:
         """Who has each of these listed shards now."""
@@ -201,14 +214,21 @@ class Stream:
             run.stop.set()
         elif what == "open":
             self._open(shard, checkpoint, tasks)
-        elif what == "keep" and checkpoint.row.epoch != self._fleet.epoch and checkpoint.version:
+        elif what == "keep" and self._is_stale(shard, checkpoint):
             tasks.start_soon(self._reassert, shard)
         holder = self._rows.holder(shard) if what == "leave" else ""
         if holder and self._elsewhere.get(shard) != holder:
             self._moved(shard, "elsewhere", progress.spell(checkpoint.position), owner=holder)
             self._elsewhere[shard] = holder
 
+    def _is_stale(self, shard: str, checkpoint: Checkpoint) -> bool:
+        """Whether the row of a shard in our hands does not say so: it names an older life of ours, or was removed."""
+        opened = checkpoint.row.owner == self._fleet.name and not self._running[shard].stop.is_set()
+        return opened and (checkpoint.row.epoch != self._fleet.epoch or not checkpoint.version)
+
     def _open(self, shard: str, checkpoint: Checkpoint, tasks: TaskGroup) -> None:
+        if self._tools.stop.is_set():
+            return  # what runs has been told, and nobody would tell this one
         adopted = self._rows.holder(shard) == self._fleet.name
         self._elsewhere.pop(shard, None)
         self._free_since.pop(shard, None)
@@ -218,11 +238,12 @@ class Stream:
     async def _run_shard(self, shard: str, checkpoint: Checkpoint, run: _Run) -> None:
         """Process a shard to its end, the stop, or the loss of its ownership."""
         state: Literal["ended", "released"] = "released"
-        superseded = False
+        owned = superseded = False
         try:
             with run.scope:
                 before = checkpoint.version
-                await checkpoint.own(self._fleet.name, self._fleet.epoch)
+                await checkpoint.own(self._fleet.name, self._fleet.epoch, anew=shard in self._inherited)
+                owned = True
                 if self._fleet.shared:
                     self._passed(shard, "adopted" if checkpoint.version == before else "claimed")
                 self._moved(shard, "owned", progress.spell(checkpoint.position))
@@ -230,12 +251,15 @@ class Stream:
                     await checkpoint.end()
                     self._fleet.handed()
                     state = "ended"
+                elif run.lost:
+                    superseded = True
                 else:
                     await self._let_shard_go(shard, checkpoint, run)
         except* Superseded:
             superseded = True
         if superseded or run.scope.cancelled_caught:
-            self._passed(shard, "lost")
+            if owned:  # or another was faster
+                self._passed(shard, "lost")
             await self._rows.reread(shard)
         del self._running[shard]
         self._moved(shard, state, progress.spell(checkpoint.position))
