@@ -116,6 +116,7 @@ MUTANTS: dict[str, tuple[type[Replica], str, tuple[type[Action], ...]]] = {
 }
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("mutant", "complaint", "about"), MUTANTS.values(), ids=MUTANTS.keys())
 def test_a_fleet_that_is_broken_is_seen_to_be(mutant: type[Replica], complaint: str, about: tuple[type[Action], ...]):
     def is_seen(story: Story) -> bool:
