@@ -83,7 +83,8 @@ class Stream:
                 return
             start, self._latest = found
             await self._look()
-            self._inherited = self._rows.naming(self._fleet.name)
+            if self._fleet.shared:
+                self._inherited = self._rows.naming(self._fleet.name)
             async with anyio.create_task_group() as around:
                 around.start_soon(self._pass_the_stop_on)
                 if self._tools.store.pace:
