@@ -77,6 +77,53 @@ def status(url: str, *, as_json: bool) -> None:
     sys.exit(show_status(url, as_json))
 
 
+_url = click.option("--url", default="http://127.0.0.1:9464", show_default=True, help="Where the daemon serves HTTP.")
+_token = click.option(
+    "--token", envvar="POLLER_TOKEN", help="Its server.token. Default: the environment's POLLER_TOKEN."
+)
+_shard = click.option("--shard", default="", help="Only this shard of a stream.")
+
+
+@main.command()
+@click.argument("mapping")
+@_shard
+@_url
+@_token
+def pause(mapping: str, shard: str, url: str, token: str | None) -> None:
+    """Deliver nothing of MAPPING, on all replicas, until `poller resume`. Its iterator age keeps growing."""
+    from poller.service.ordering import order
+
+    sys.exit(order(url, token, mapping, "pause", {"shard": shard}))
+
+
+@main.command()
+@click.argument("mapping")
+@_shard
+@_url
+@_token
+def resume(mapping: str, shard: str, url: str, token: str | None) -> None:
+    """Let MAPPING, with all its shards, or one shard go on."""
+    from poller.service.ordering import order
+
+    sys.exit(order(url, token, mapping, "resume", {"shard": shard}))
+
+
+@main.command()
+@click.argument("mapping")
+@click.option(
+    "--to", required=True, help="TRIM_HORIZON, LATEST, a time (ISO 8601 or unix seconds), or a sequence number."
+)
+@click.option("--after", is_flag=True, help="Go on behind the record of that sequence number.")
+@_shard
+@_url
+@_token
+def seek(mapping: str, to: str, shard: str, url: str, token: str | None, *, after: bool) -> None:
+    """Have MAPPING, a stream's, go on elsewhere: what lies between is passed over, or delivered again."""
+    from poller.service.ordering import order
+
+    sys.exit(order(url, token, mapping, "seek", {"shard": shard, "to": to, "after": after}))
+
+
 @main.command()
 @_config
 @click.argument("function")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,6 +81,7 @@ class Fleet:
         self.roster: Roster = {}
         self._changed = self._looked = time.elapsed()
         self._wakers: dict[str, Callable[[], None]] = {}
+        self._hearers: list[Callable[[], None]] = []
         self._seats: dict[str, Mapping[Shard, Seat]] = {}
         self._ring = anyio.Event()
         self._changes = self._told = 0
@@ -171,6 +173,20 @@ class Fleet:
             handed = {**known, name: known.get(name, 0) + 1}
             self._me = msgspec.structs.replace(self._me, handed=handed)
             self._ring.set()
+
+    def ring(self) -> None:
+        """Have everybody look again, this replica too: something was stored that all have to know."""
+        self.handed()
+        self._tell_all()
+
+    @contextmanager
+    def heard(self, woken: Callable[[], None]) -> Iterator[None]:
+        """Have something called whenever the fleet changes or somebody rings."""
+        self._hearers.append(woken)
+        try:
+            yield
+        finally:
+            self._hearers.remove(woken)
 
     async def look(self) -> None:
         """Read what the others say of themselves, now. Raises `Transient`."""
@@ -419,5 +435,5 @@ class Fleet:
             self._observe(MemberMoved(member=name, state=now_is[1] if now_is else "gone", fenced=False))
 
     def _tell_all(self) -> None:
-        for woken in list(self._wakers.values()):
+        for woken in [*self._wakers.values(), *self._hearers]:
             woken()

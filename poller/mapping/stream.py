@@ -12,14 +12,16 @@ import anyio
 from anyio.abc import TaskGroup
 
 from poller.fleet.assign import Seat
-from poller.mapping import progress, row, shards
+from poller.mapping import obey, progress, row, shards, steer
 from poller.mapping.commit import Checkpoint
 from poller.mapping.hold import ShardHold
 from poller.mapping.rows import Rows
 from poller.mapping.shard import process
 from poller.mapping.start import find_start
+from poller.mapping.steer import Seek
 from poller.mapping.tools import Tools
 from poller.mapping.turn import Turn, turn
+from poller.mapping.wishes import Steering
 from poller.model.errors import Denied, ShardGone, Superseded, Transient, Trimmed
 from poller.model.facts import MappingProblem, RecordsDropped, ShardMoved, ShardPassed, SourceListed, StoreFailed
 from poller.model.record import At, Cursor, Topology, TrimHorizon
@@ -44,6 +46,12 @@ class _Run:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     to: str = ""
     """Who shall have it next."""
+    paused: bool = False
+    """Nothing of it is delivered."""
+    seek: Seek | None = None
+    """What it obeys first."""
+    again: bool = False
+    """It is stopped only to be opened anew, as operators wish it."""
 
 
 class Stream:
@@ -55,6 +63,7 @@ class Stream:
         self._topology = topology
         self._prefix = row.prefix(tools.mapping, tools.source_name, topology.identity)
         self._rows = Rows(tools, self._prefix)
+        self._steering = Steering(tools, self._prefix)
         self._running: dict[str, _Run] = {}
         self._elsewhere: dict[str, str] = {}
         self._free_since: dict[str, float] = {}
@@ -101,7 +110,7 @@ class Stream:
                 await self._tools.unless_stopped(self._list)
                 self._listing_pause = min(_LISTING_LATER, self._listing_pause * 2)
                 self._list_at = anyio.current_time() + self._listing_pause
-            if self._fleet.shared and now >= self._look_at:
+            if now >= self._look_at:
                 await self._look_again()
 
     def _wake(self) -> None:
@@ -110,8 +119,7 @@ class Stream:
         self._nap.cancel()
 
     async def _sleep(self) -> None:
-        look_at = self._look_at if self._fleet.shared else math.inf
-        with anyio.move_on_after(min(self._list_at, look_at) - anyio.current_time()) as self._nap:
+        with anyio.move_on_after(min(self._list_at, self._look_at) - anyio.current_time()) as self._nap:
             await self._tools.stop.wait()
 
     async def _pass_the_stop_on(self) -> None:
@@ -125,8 +133,9 @@ class Stream:
     # ---------------------------------------------------------------- rows
 
     async def _look(self) -> None:
-        """Read the rows as the others left them, then who is there. Raises `Transient`."""
-        self._look_at = anyio.current_time() + _LOOK_EVERY
+        """Read what is wished, the rows as the others left them, then who is there. Raises `Transient`."""
+        self._look_at = anyio.current_time() + _LOOK_EVERY if self._fleet.shared else math.inf
+        await self._steering.look()
         for shard in await self._rows.look(self._running):
             self._running[shard].stop.set()  # its next write will tell it
         await self._fleet.look()
@@ -163,7 +172,7 @@ class Stream:
 
     async def _follow(self, start: TrimHorizon | At, tasks: TaskGroup) -> None:
         """Open what is ours to read, tell what waits, give up what the stream dropped."""
-        rows = self._rows.all()
+        rows = steer.as_wished(self._rows.all(), self._steering.wishes, self._prefix, self._topology.partitions)
         missing = self._missing if self._listed_anew else frozenset()  # the same listing twice proves nothing
         plan = shards.plan(self._topology.partitions, rows, start=start, missing=missing)
         for shard in plan.lost - self._running.keys():
@@ -177,11 +186,22 @@ class Stream:
         for shard in plan.blocked.keys() - self._blocked:
             self._moved(shard, "blocked_on_parent", " ".join(plan.blocked[shard]))
         self._blocked = frozenset(plan.blocked)
+        self._stop_what_changes(steer.reopened(plan.blocked, rows))
         seats = self._seats(plan.open)
         targets = self._fleet.assigned(self._prefix, seats)
         for shard, position in plan.open.items():
             what = self._turn(shard, seats[shard], targets.get(shard, ""))
             self._take_turn(shard, what, self._rows.of(shard, position), targets, tasks)
+        await self._steering.tidy(self._rows.all(), self._topology.partitions)
+
+    def _stop_what_changes(self, waiting: Collection[str]) -> None:
+        """Stop the shards that have to be opened anew because of what operators wish, or that wait for parents again."""
+        for shard, run in self._running.items():
+            seek = self._steering.pending(shard, self._rows[shard].row)
+            paused = self._steering.paused(shard) is not None
+            if shard in waiting or paused != run.paused or (seek and seek != run.seek):
+                run.again = True
+                run.stop.set()
 
     def _seats(self, wanted: Collection[str]) -> Mapping[str, Seat]:
         """Who has each of these listed shards now."""
@@ -226,7 +246,8 @@ class Stream:
         adopted = self._rows.holder(shard) == self._fleet.name
         self._elsewhere.pop(shard, None)
         self._free_since.pop(shard, None)
-        run = self._running[shard] = _Run(since=anyio.current_time(), handed=adopted)
+        paused, seek = self._steering.paused(shard) is not None, self._steering.pending(shard, checkpoint.row)
+        run = self._running[shard] = _Run(since=anyio.current_time(), handed=adopted, paused=paused, seek=seek)
         tasks.start_soon(self._run_shard, shard, checkpoint, run)
 
     async def _run_shard(self, shard: str, checkpoint: Checkpoint, run: _Run) -> None:
@@ -255,6 +276,9 @@ class Stream:
         self._moved(shard, state, progress.spell(checkpoint.position))
         if run.to:
             return
+        if run.again:
+            self._wake()
+            return
         if state == "ended" or shard not in self._let_go:  # one that goes again and again waits for its turn
             self._listing_pause = _LISTING_SOON
             self._list_at = -math.inf
@@ -263,12 +287,16 @@ class Stream:
 
     async def _process(self, shard: str, checkpoint: Checkpoint, run: _Run) -> bool:
         """Read, batch and deliver. Answers whether the shard's end was reached and settled."""
+        tools = replace(self._tools, stop=run.stop)
+        if run.seek and not await obey.seek(tools, shard, checkpoint, run.seek):
+            return False
+        if run.paused:
+            return await obey.stand_still(tools, shard, checkpoint)
         cursor = self._latest.get(shard)
         if cursor is None or cursor.position != checkpoint.position:
             cursor = Cursor(position=checkpoint.position)
         hold = ShardHold(self._fleet, checkpoint) if self._fleet.shared else None
-        tools = replace(self._tools, stop=run.stop, hold=hold)
-        return await process(tools, shard, checkpoint, cursor, self._kept_for)
+        return await process(replace(tools, hold=hold), shard, checkpoint, cursor, self._kept_for)
 
     async def _let_shard_go(self, shard: str, checkpoint: Checkpoint, run: _Run) -> None:
         """Store what is not stored yet; and, in the same write, who has the shard next."""
