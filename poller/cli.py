@@ -34,12 +34,15 @@ def main() -> None:
     show_default=True,
 )
 @click.option("--log-format", type=click.Choice(["json", "console"]), help="Default: console on a terminal, else json.")
-def run(config: Path, log_level: str, log_format: str | None) -> None:
+@click.option("--dry-run", is_flag=True, help="Invoke nothing, store nothing; log what would have been sent.")
+def run(config: Path, log_level: str, log_format: str | None, *, dry_run: bool) -> None:
     """Run the daemon in the foreground. SIGTERM or SIGINT stops it, SIGHUP reloads CONFIG (a file or a folder)."""
-    from poller.service import app, logs
+    from poller.service import app, aside, logs
 
     chosen = log_format or ("console" if sys.stderr.isatty() else "json")
     logs.configure(log_level, "json" if chosen == "json" else "console", sys.stderr)
+    if dry_run:
+        sys.exit(_or_refuse(lambda: aside.dry_run(config, os.environ)))
     sys.exit(_or_refuse(lambda: app.run(config, os.environ)))
 
 
@@ -122,6 +125,24 @@ def seek(mapping: str, to: str, shard: str, url: str, token: str | None, *, afte
     from poller.service.ordering import order
 
     sys.exit(order(url, token, mapping, "seek", {"shard": shard, "to": to, "after": after}))
+
+
+@main.command()
+@_config
+@click.argument("mapping")
+@click.option("--from", "since", required=True, help="A time: ISO 8601 or unix seconds.")
+@click.option("--to", "until", required=True, help="A later one, which is over.")
+@click.option("--function", help="Invoke this function of CONFIG in place of the mapping's.")
+def replay(config: Path, mapping: str, since: str, until: str, function: str | None) -> None:
+    """Deliver again what arrived in MAPPING's stream in a span of time; its checkpoint stays where it is.
+
+    Uses the mapping's filters, batches, retries and destination. Run it again to go on after a stop or a crash.
+    """
+    from poller.service import aside, logs
+
+    logs.configure("info", "console" if sys.stderr.isatty() else "json", sys.stderr)
+    span = {"since": since, "until": until}
+    sys.exit(_or_refuse(lambda: aside.replay(config, os.environ, mapping=mapping, function=function, **span)))
 
 
 @main.command()

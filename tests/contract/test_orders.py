@@ -11,7 +11,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from prometheus_client import CollectorRegistry
 
 from poller.aws.session import open_aws
 from poller.mapping import steer
@@ -19,11 +18,12 @@ from poller.model.facts import Fact, OrderTaken
 from poller.model.ports import Store
 from poller.service.board import Board
 from poller.service.http import serve
+from poller.service.metrics import Metrics
 from poller.service.steering import Orders
 from poller.settings import load
 from poller.stores.memory import MemoryStore
 
-TOKEN = "0123456789abcdef"  # noqa: S105
+TOKEN = "0123456789abcdef"
 _CONFIG = {
     "store": "memory://",
     "functions": {"f": {"url": "http://127.0.0.1:9/f"}},
@@ -70,7 +70,7 @@ async def serving(tmp_path: Path, token: str | None = TOKEN, *, ready: bool = Tr
         orders = Orders(aws=aws, store=store, clock=time.time, observe=told.append, mappings=lambda: mappings)
         orders.ring = (lambda: rung.append(None)) if ready else None
         board = Board(time.time)
-        async with serve("127.0.0.1", 0, registry=CollectorRegistry(), board=board, orders=orders, token=token) as port:
+        async with serve("127.0.0.1", 0, metrics=Metrics(time.time), board=board, orders=orders, token=token) as port:
             yield Server(store, port, told, rung)
 
 

@@ -13,7 +13,7 @@ from tests.system.daemon import Daemon, finished, started, write
 from tests.system.functions import Delivery, Functions
 from tests.system.settings import queue, settings, stream
 
-_TOKEN = "a-token-of-the-tests"  # noqa: S105
+_TOKEN = "a-token-of-the-tests"
 
 
 async def test_a_pause_survives_a_kill_and_a_seek_back_delivers_its_range_again(
@@ -42,6 +42,7 @@ async def test_a_pause_survives_a_kill_and_a_seek_back_delivers_its_range_again(
         await cloud.put_many("steered", late)
         await cloud.send("letters", "one", "two")
         async with started(config, TOKEN=_TOKEN) as daemon:
+            await daemon.line("shard opened", count=3)
             await paused(daemon)
             shards = (await daemon.mapping("steered"))["shards"]
             ages = await waited_ages(daemon, above=1.0)
