@@ -147,6 +147,24 @@ def replay(config: Path, mapping: str, since: str, until: str, function: str | N
 
 @main.command()
 @_config
+@click.argument("mapping")
+@click.option("--dry-run", is_flag=True, help="Say what would be delivered, and deliver and remove nothing.")
+@click.option("--drop-expired", is_flag=True, help="Remove the documents whose records have left the stream.")
+def redrive(config: Path, mapping: str, *, dry_run: bool, drop_expired: bool) -> None:
+    """Deliver again what MAPPING gave up, as its on-failure destination (a queue or a bucket) was told.
+
+    A document is removed when its batch is delivered. One that fails stays, and so do those behind it in its shard.
+    """
+    from poller.service import logs
+    from poller.service.redrive import redrive as again
+
+    logs.configure("error", "console", sys.stderr)
+    how = {"dry_run": dry_run, "drop_expired": drop_expired}
+    sys.exit(_or_refuse(lambda: again(config, os.environ, mapping=mapping, tell=click.echo, **how)))
+
+
+@main.command()
+@_config
 @click.argument("function")
 @click.argument("event", required=False, metavar="[EVENT.json]")
 def invoke(config: Path, function: str, event: str | None) -> None:
