@@ -163,6 +163,42 @@ def redrive(config: Path, mapping: str, *, dry_run: bool, drop_expired: bool) ->
     sys.exit(_or_refuse(lambda: again(config, os.environ, mapping=mapping, tell=click.echo, **how)))
 
 
+@main.group()
+def checkpoints() -> None:
+    """Write the stored positions to a file, or read them from one."""
+
+
+@checkpoints.command("export")
+@_config
+@click.argument("mapping", required=False)
+def export_(config: Path, mapping: str | None) -> None:
+    """Print the positions of MAPPING, or of all mappings of streams, as JSON."""
+    from poller.service import logs
+    from poller.service.checkpoints import export
+
+    logs.configure("error", "console", sys.stderr)
+
+    async def exported() -> int:
+        click.echo(await export(config, os.environ, mapping=mapping))
+        return 0
+
+    sys.exit(_or_refuse(exported))
+
+
+@checkpoints.command("import")
+@_config
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--force", is_flag=True, help="Also while a replica that lives has the shards and they are not paused.")
+@click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
+def import_(config: Path, file: Path, *, force: bool, dry_run: bool) -> None:
+    """Make the stored positions those of FILE, which `poller checkpoints export` wrote."""
+    from poller.service import checkpoints, logs
+
+    logs.configure("error", "console", sys.stderr)
+    how = {"force": force, "dry_run": dry_run}
+    sys.exit(_or_refuse(lambda: checkpoints.import_(config, os.environ, file, tell=click.echo, **how)))
+
+
 @main.command()
 @_config
 @click.argument("function")
