@@ -100,11 +100,14 @@ async def test_what_was_given_up_is_redriven_in_order_once_the_function_is_well(
     async with started(config) as daemon:
         await daemon.metric("poller_records_on_failure_delivered_total", "m", is_=lambda value: value == 2)
         await called.given("worker", "good")
-        code, told = await command("redrive", str(config), "m", "--dry-run")
-        assert (code, told.splitlines()[-1]) == (0, "2 batches would be delivered, 0 would be dropped, 0 stay"), told
-        code, told = await command("redrive", str(config), "m")
-        assert (code, told.splitlines()[-1]) == (1, "0 batches delivered, 0 dropped, 2 stay")
-        assert "stays, one before it in its shard does" in told
+        if kind == "queue":
+            code, told = await command("redrive", str(config), "m", "--dry-run")
+            assert (code, told.splitlines()[-1]) == (0, "2 batches would be delivered, 0 would be dropped, 0 stay"), (
+                told
+            )
+            code, told = await command("redrive", str(config), "m")
+            assert (code, told.splitlines()[-1]) == (1, "0 batches delivered, 0 dropped, 2 stay")
+            assert "stays, one before it in its shard does" in told
         sick = False
         code, told = await command("redrive", str(config), "m")
         assert (code, told.splitlines()[-1]) == (0, "2 batches delivered, 0 dropped, 0 stay")
