@@ -115,7 +115,7 @@ class Page:
     async def press(self, *keys: str, shift: bool = False) -> None:
         """Press keys, one after the other."""
         for key in keys:
-            code, text = _KEYS.get(key, (ord(key.upper()), key))
+            code, text = _KEYS[key] if key in _KEYS else (ord(key.upper()), key)
             told = {"key": key, "windowsVirtualKeyCode": code, "modifiers": 8 if shift else 0}
             await self.send("Input.dispatchKeyEvent", type="keyDown", **told, **({"text": text} if text else {}))
             await self.send("Input.dispatchKeyEvent", type="keyUp", **told)
@@ -128,6 +128,16 @@ class Page:
     async def prefer(self, scheme: str) -> None:
         """Say that the reader prefers `dark` or `light`."""
         await self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+
+    async def hide(self) -> None:
+        """Nobody sees the page, as when another tab is before it."""
+        window = (await self.send("Browser.getWindowForTarget"))["windowId"]
+        await self.send("Browser.setWindowBounds", windowId=window, bounds={"windowState": "minimized"})
+
+    async def reveal(self) -> None:
+        """It is seen again."""
+        window = (await self.send("Browser.getWindowForTarget"))["windowId"]
+        await self.send("Browser.setWindowBounds", windowId=window, bounds={"windowState": "normal"})
 
     async def picture(self, *, whole: bool = False) -> bytes:
         """A PNG of what is seen, or of the whole page."""
