@@ -86,6 +86,8 @@ class Page:
                         self.problems.append(f"{source}: {text}")
                 case "Runtime.consoleAPICalled", {"type": "error", "args": arguments}:
                     self.problems.append(str(arguments))
+                case _:
+                    pass
 
     async def open(self, url: str) -> None:
         """Go there."""
