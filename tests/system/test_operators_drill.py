@@ -49,6 +49,7 @@ async def test_a_poison_record_blocks_a_shard_the_alert_fires_the_page_names_the
                     is_=lambda found: found.get(_BLOCKED, {}).get("state") == "firing",
                 )
                 assert alerts[_BLOCKED]["labels"]["shard"] == "shardId-000000000000"
+                await view.until("document.querySelector('#blocked .line').getAttribute('d') !== 'M0 0'")
                 called.released.set()
                 await called.given("f", "good", "poison", "behind")
                 await view.until("document.getElementById('attention').hidden")
