@@ -84,7 +84,7 @@ async def _take(address: str) -> None:
     with chromium() as browser:
         async with page(browser, address) as view:
             await view.prefer("light")
-            await view.resize(_WIDTH, _HEIGHT, scale=1.25)
+            await view.resize(_WIDTH, _HEIGHT)
             await view.send("Emulation.setScrollbarsHidden", hidden=True)
             await view.until("document.querySelectorAll('.blocked .plot .line').length > 0")
             await view.until("document.querySelector('.blocked .line').getAttribute('d').length > 20")
