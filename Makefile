@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lock schema monitoring clean
+.PHONY: help demo test check lock schema monitoring picture clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,10 @@ schema: $(VENV)/.filled  ## write config/schema.json anew
 
 monitoring: $(VENV)/.filled  ## write the dashboard and docs/metrics.md anew, from the table of metrics
 	$(BIN)/python -m tools.monitoring
+
+picture: $(VENV)/.filled  ## take docs/images/status.png anew: sixteen minutes of the demo's traffic, and a record that is poison
+	tests/servers/debian.sh
+	$(BIN)/python -m tools.status_picture
 
 lock:  ## resolve the dependencies anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' \

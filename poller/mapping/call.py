@@ -51,6 +51,7 @@ async def call(tools: Tools, shard: str, batch: Batch, event: bytes, attempts: A
 
 def tell(tools: Tools, shard: str, batch: Batch, ended: Call, attempts: Attempts, *, retry_in: float | None) -> None:
     """Say how a call ended and what follows."""
+    first, last = (batch[0].id, batch[-1].id) if batch else ("", "")
     tools.observe(
         BatchInvoked(
             mapping=tools.mapping,
@@ -61,5 +62,7 @@ def tell(tools: Tools, shard: str, batch: Batch, ended: Call, attempts: Attempts
             request_id=attempts.request_id,
             attempt=attempts.made,
             retry_in=retry_in,
+            first=first,
+            last=last,
         )
     )

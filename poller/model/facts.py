@@ -67,6 +67,9 @@ class BatchInvoked:
     """1 for the first try of this batch."""
     retry_in: float | None = None
     """Seconds until the next try; None when there is none."""
+    first: str = ""
+    last: str = ""
+    """Sequence numbers or message ids; "" where a window closes without records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from poller.model.errors import NameTaken, SettingsError, told
 from poller.model.facts import Fact, MappingRemoved, Reloaded, Stopping
 from poller.model.ports import Store
 from poller.service.board import Board, MappingView
+from poller.service.history import LOOK
 from poller.service.http import serve
 from poller.service.logs import LogFacts
 from poller.service.metrics import Metrics
@@ -190,6 +191,7 @@ class App:
                 new_id=_new_id,
             )
             async with anyio.create_task_group() as around:
+                around.start_soon(self._look)
                 await until(self._leave, partial(around.start, fleet.run))
                 finished = await self._run_mappings(settings, house, back=back)
                 around.cancel_scope.cancel()
@@ -207,6 +209,12 @@ class App:
     def _served(self, settings: Settings, orders: Orders) -> AbstractAsyncContextManager[int]:
         host, port, token = settings.server.host, settings.server.port, settings.server.token
         return serve(host, port, metrics=self._metrics, board=self._board, orders=orders, token=token)
+
+    async def _look(self) -> None:
+        """Remember the ages at a fixed cadence."""
+        while True:
+            self._board.look(anyio.current_time())
+            await anyio.sleep(LOOK)
 
     def _fleet(self, settings: Settings, store: Store, name: str, address: str) -> Fleet:
         """This replica among those that share the store."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from poller.model.facts import (
@@ -18,11 +17,14 @@ from poller.model.facts import (
     MappingRemoved,
     MemberMoved,
     MessagesDeleted,
+    RecordsDiverted,
     RecordsDropped,
     Reloaded,
     RosterSeen,
     SelfFenced,
     ShardMoved,
+    ShardPassed,
+    SourceListed,
     SourceRead,
     Stopping,
     StoreFailed,
@@ -30,7 +32,10 @@ from poller.model.facts import (
 )
 from poller.model.outcome import Failed, Partial, Replied, label
 from poller.model.ports import Clock
+from poller.service.history import STEP, History
 from poller.service.log_lines import one_line
+from poller.service.retries import Retries, Retry, time_of
+from poller.service.roster import Roster
 from poller.service.standing import Standing, Standings
 
 _PROBLEMS_KEPT = 10
@@ -65,8 +70,8 @@ class Board:
         self._states: dict[str, _MappingState] = {}
         self._standings = Standings()
         self._stopping = ""
-        self._members: Mapping[str, tuple[str, float, str]] = {}
-        self._members_seen = 0.0
+        self._roster = Roster()
+        self._history = History()
 
     def named(self, owner: str) -> None:
         """Take the name of this replica."""
@@ -74,15 +79,18 @@ class Board:
 
     def fleet(self) -> dict[str, Any]:
         """All replicas that share the store, ready for JSON."""
-        passed = max(0.0, self._clock() - self._members_seen)
-        members = self._members or {self._owner: ("up", 0.0, "")}
+        return self._roster.document(self._owner, self._clock())
+
+    def look(self, at: float) -> None:
+        """Remember the ages of this moment, `at` seconds on a clock that never goes back. Called every `history.LOOK`."""
+        now = self._clock()
+        self._history.look({name: self._standings.ages(name, now) for name in self._views or {}}, at)
+
+    def history(self, mapping: str = "", shards: Sequence[str] = ()) -> dict[str, Any]:
+        """The ages of the last quarter of an hour, ready for JSON: of each mapping's oldest shard, or of these shards."""
         return {
-            "name": self._owner,
-            "members": [
-                {"name": name, "state": state, "beat_age_seconds": round(age + passed, 3), "address": address or None}
-                for name, (state, age, address) in sorted(members.items())
-                if state != "gone"
-            ],
+            "step_seconds": STEP,
+            "ages": self._history.of_shards(mapping, shards) if mapping else self._history.of_mappings(),
         }
 
     def configured(self, mappings: Sequence[MappingView]) -> None:
@@ -98,10 +106,10 @@ class Board:
         match fact:
             case Stopping():
                 self._stopping = one_line(fact.reason) or "asked to stop"
-            case Reloaded() | FunctionPrinted() | MemberMoved() | SelfFenced() | StoreFailed():
+            case Reloaded() | FunctionPrinted():
                 pass
-            case RosterSeen():
-                self._members, self._members_seen = fact.members, self._clock()
+            case RosterSeen() | MemberMoved() | SelfFenced() | StoreFailed():
+                self._roster.observe(fact, self._clock())
             case MappingRemoved():
                 if self._views is not None:
                     self._views.pop(fact.mapping, None)
@@ -110,6 +118,8 @@ class Board:
                 state = self._states.get(fact.mapping)
                 if state is not None:
                     now = self._clock()
+                    if isinstance(fact, ShardPassed):
+                        self._roster.observe(fact, now)
                     self._standings.observe(fact, now)
                     state.observe(fact, now)
 
@@ -149,25 +159,26 @@ class Board:
         return told | {
             "enabled": view.enabled,
             "paused": state.wishes.paused and _by(*state.wishes.paused),
+            "retention_seconds": state.retention,
             "configuration": dict(view.configuration),
             "shards": [
-                self._shard(shard, standing, state.retries.get(shard), now) | _wished(state.wishes, shard)
+                self._shard(shard, standing, state.retries.of(shard), now) | _wished(state.wishes, shard)
                 for shard, standing in sorted(shards.items())
                 if standing.state != "released"
             ],
             "problems": [problem.document() for problem in reversed(state.problems)],
         }
 
-    def _shard(self, shard: str, standing: Standing, retry: _Retry | None, now: float) -> dict[str, Any]:
+    def _shard(self, shard: str, standing: Standing, retry: Retry | None, now: float) -> dict[str, Any]:
         age = standing.age(now)
         if retry is None and standing.attempt:
             # The tries were counted before this process began: it knows how many, not why.
-            retry = _Retry(attempt=standing.attempt)
+            retry = Retry(attempt=standing.attempt)
         return {
             "id": shard,
             "state": standing.state,
             "owner": self._owner if standing.state == "owned" else standing.owner or None,
-            "since": _time(standing.since) if standing.since else None,
+            "since": time_of(standing.since) if standing.since else None,
             "checkpoint": standing.checkpoint,
             "iterator_age_seconds": None if age is None else round(age, 3),
             "behind_latest_seconds": standing.told_behind,
@@ -175,23 +186,6 @@ class Board:
             "records_held": standing.held,
             "records_in_flight": standing.sent,
             "invocations_in_flight": standing.calls,
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Retry:
-    attempt: int
-    outcome: str = ""
-    reason: str = ""
-    next_try: float | None = None
-    """Unix seconds."""
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "attempt": self.attempt,
-            "outcome": self.outcome,
-            "reason": self.reason,
-            "next_try": None if self.next_try is None else _time(self.next_try),
         }
 
 
@@ -204,7 +198,7 @@ class _Problem:
 
     def document(self) -> dict[str, Any]:
         return {
-            "time": _time(self.time),
+            "time": time_of(self.time),
             "shard": self.shard or None,
             "reason": self.reason,
             "times": self.times,
@@ -221,7 +215,9 @@ class _MappingState:
     """It has read its source once, or has said why it cannot."""
     state: str = ""
     transition: str = ""
-    retries: dict[str, _Retry] = field(default_factory=dict)
+    retention: float | None = None
+    """Seconds after which the source drops a record; None before it was asked."""
+    retries: Retries = field(default_factory=Retries)
     problems: deque[_Problem] = field(default_factory=lambda: deque(maxlen=_PROBLEMS_KEPT))
     wishes: WishesSeen = field(default_factory=lambda: WishesSeen(mapping="", paused=None, shards={}, seeks={}))
     """What operators wish of it."""
@@ -255,10 +251,10 @@ class _MappingState:
             case MappingProblem():
                 self.reported = True
                 self._unreadable[""] = self._problem("", fact.reason, now)
-            case RecordsDropped():
-                self.retries.pop(fact.shard, None)
-                count = f"{fact.records} records" if fact.records else "records"
-                self._problem(fact.shard, f"{count} dropped, {fact.condition}: {fact.first} to {fact.last}", now)
+            case SourceListed():
+                self.retention = fact.retention
+            case RecordsDiverted() | RecordsDropped():
+                self._given_up(fact, now)
             case MessagesDeleted(failed=failed) if failed:
                 self._problem("", f"{failed} messages could not be deleted: {fact.reason}", now)
             case CheckpointWritten(outcome="superseded"):
@@ -267,10 +263,16 @@ class _MappingState:
                 self._problem(fact.shard, f"checkpoint could not be written: {fact.reason}", now)
             case ShardMoved():
                 self.reported = self.reported or fact.to == "elsewhere"  # there may be nothing for us to read
-                self.retries.pop(fact.shard, None)
+                self.retries.forget(fact.shard)
                 self._unreadable.pop(fact.shard, None)
             case _:
                 pass
+
+    def _given_up(self, fact: RecordsDiverted | RecordsDropped, now: float) -> None:
+        self.retries.given_up(fact)
+        if isinstance(fact, RecordsDropped):
+            count = f"{fact.records} records" if fact.records else "records"
+            self._problem(fact.shard, f"{count} dropped, {fact.condition}: {fact.first} to {fact.last}", now)
 
     def _read(self, fact: SourceRead, now: float) -> None:
         self.reported = True
@@ -287,19 +289,16 @@ class _MappingState:
     def _invoked(self, fact: BatchInvoked, now: float) -> None:
         if isinstance(fact.outcome, Replied | Partial):
             self._processed = "OK"
-            self.retries.pop(fact.shard, None)
+            if self.is_queue:
+                self.retries.forget(fact.shard)  # what was given back meanwhile is not told of each message
+            else:
+                self.retries.done(fact)
             return
         unread = isinstance(fact.outcome, Failed) and fact.outcome.error is None and fact.outcome.ran
         self._processed = _UNREADABLE_ANSWER if unread else "PROBLEM: Function call failed"
-        outcome = label(fact.outcome)
         reason = one_line(fact.outcome.reason, _LONGEST_REASON)
-        self._problem(fact.shard, f"{outcome}: {reason}", now)
-        if fact.retry_in is None:
-            self.retries.pop(fact.shard, None)
-        else:
-            self.retries[fact.shard] = _Retry(
-                attempt=fact.attempt, outcome=outcome, reason=reason, next_try=now + fact.retry_in
-            )
+        self._problem(fact.shard, f"{label(fact.outcome)}: {reason}", now)
+        self.retries.failed(fact, reason, now)
 
     def _problem(self, shard: str, reason: str, now: float) -> str:
         """Keep a problem among the last ones, the same one once; answers its reason as it may be shown."""
@@ -313,12 +312,8 @@ class _MappingState:
         return reason
 
 
-def _time(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _by(who: str, at: float) -> dict[str, Any]:
-    return {"by": who, "since": _time(at)}
+    return {"by": who, "since": time_of(at)}
 
 
 def _wished(wishes: WishesSeen, shard: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from poller.service.metrics import Metrics
 from poller.service.steering import Orders
 from poller.service.writing import add_writes
 
-_PATHS = "/, /metrics, /healthz, /readyz, /api/mappings, /api/fleet"
+_PATHS = "/, /metrics, /healthz, /readyz, /api/mappings, /api/fleet, /api/history"
 _SHUTDOWN = 2.0
 """Seconds an answer under way is given when the server ends."""
 
@@ -80,6 +80,9 @@ def _application(metrics: Metrics, board: Board) -> web.Application:
     async def mappings(_: web.Request) -> web.Response:
         return _json(board.document())
 
+    async def history(request: web.Request) -> web.Response:
+        return _json(board.history(request.query.get("mapping", ""), request.query.getall("shard", ())))
+
     async def fleet(_: web.Request) -> web.Response:
         return _json(board.fleet())
 
@@ -93,6 +96,7 @@ def _application(metrics: Metrics, board: Board) -> web.Application:
     application.router.add_get("/readyz", ready)
     application.router.add_get("/api/mappings", mappings)
     application.router.add_get("/api/fleet", fleet)
+    application.router.add_get("/api/history", history)
     return application
 
 
@@ -115,7 +119,13 @@ async def _plainly(
 
 
 def _json(value: object, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(value), status=status, content_type="application/json")
+    body = orjson.dumps(value)
+    response = web.Response(
+        body=body, status=status, content_type="application/json", zlib_executor_size=_COMPRESSED_ASIDE
+    )
+    if len(body) > _COMPRESSED_ASIDE:
+        response.enable_compression()
+    return response
 
 
 def _page() -> tuple[str, str]:

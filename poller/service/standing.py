@@ -71,6 +71,11 @@ class Standings:
         """The shards of a mapping that were ever seen, those let go included."""
         return self._mappings.get(mapping, {})
 
+    def ages(self, mapping: str, now: float) -> dict[str, float]:
+        """The iterator ages of a mapping's shards, as far as this replica can know them."""
+        ages = ((shard, standing.age(now)) for shard, standing in self.of(mapping).items())
+        return {shard: age for shard, age in ages if age is not None}
+
     def observe(self, fact: Fact, now: float) -> None:
         """Take a fact; `now` is its moment, unix seconds."""
         match fact:

@@ -49,7 +49,7 @@ def fetch(url: str) -> list[dict[str, Any]]:
 def table(document: Sequence[Mapping[str, Any]]) -> Table:
     """Mappings, and under each its shards, for a terminal."""
     shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("mapping / shard", "state", "position or last result"):
+    for name in ("mapping / shard", "state", "owner", "position or last result"):
         shown.add_column(name, overflow="fold")
     for name in ("age", "held", "in flight"):
         shown.add_column(name, justify="right")
@@ -67,7 +67,8 @@ def _rows(mapping: Mapping[str, Any]) -> list[list[Text]]:
     ages = [shard["iterator_age_seconds"] for shard in shards if shard["iterator_age_seconds"] is not None]
     head = [
         _text(mapping["name"], "bold"),
-        _text(mapping["State"] + (", paused" if mapping.get("paused") else "")),
+        _text(joined(mapping["State"], paused(mapping)), "yellow" if mapping.get("paused") else ""),
+        _text(""),
         _text(result, trouble),
         _text(duration(max(ages)) if ages else ""),
         _text(sum(shard["records_held"] for shard in shards)),
@@ -78,22 +79,40 @@ def _rows(mapping: Mapping[str, Any]) -> list[list[Text]]:
 
 
 def _row(shard: Mapping[str, Any]) -> list[Text]:
-    age, retry = shard["iterator_age_seconds"], shard["retry"]
+    age = shard["iterator_age_seconds"]
+    wished = f"seek to {shard['seek']['to']}" if shard.get("seek") else ""
+    state = joined(shard["state"].replace("_", " "), paused(shard), wished)
     return [
         _text(f"  {shard['id']}"),
-        _text(_state(shard)),
+        _text(state, "yellow" if shard.get("paused") else ""),
+        _text(shard.get("owner") or ""),
         _text(shard["checkpoint"]),
         _text("" if age is None else duration(age)),
         _text(shard["records_held"]),
         _text(shard["records_in_flight"]),
-        _text(f"try {retry['attempt']} failed: {retry['reason']}" if retry else "", "red"),
+        _text(blocked(shard["retry"]) if shard["retry"] else "", "red"),
     ]
 
 
-def _state(shard: Mapping[str, Any]) -> str:
-    wished = [f"seek to {shard['seek']['to']}"] if shard.get("seek") else []
-    paused = ["paused"] if shard.get("paused") else []
-    return ", ".join([shard["state"].replace("_", " "), *paused, *wished])
+def blocked(retry: Mapping[str, Any]) -> str:
+    """How often the batch at the head of a shard failed, which records it holds, and why."""
+    first, last, records = retry.get("first_record"), retry.get("last_record"), retry.get("records") or 1
+    which = f" with {first}" if first else ""
+    if first and records > 1:
+        which += f" to {last} ({records} records)"
+    return f"try {retry['attempt']} failed{which}" + (f": {retry['reason']}" if retry["reason"] else "")
+
+
+def paused(told: Mapping[str, Any]) -> str:
+    """That a mapping or shard is paused, and by whom where the daemon says so."""
+    pause = told.get("paused")
+    by = pause.get("by") if isinstance(pause, dict) else None
+    return ("paused" + (f" by {by}" if by else "")) if pause else ""
+
+
+def joined(*parts: str) -> str:
+    """What there is of these."""
+    return ", ".join(part for part in parts if part)
 
 
 def duration(seconds: float) -> str:

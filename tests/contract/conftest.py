@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from tests.servers.chromium import chromium
 from tests.servers.postgres import Postgres, postgres
 from tests.servers.processes import DYNALITE, KINESIS_LOCAL, MINISTACK, MOTO, Server, serving
 
@@ -37,6 +38,12 @@ def dynalite() -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def database() -> Iterator[Postgres]:
     with postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Server]:
+    with chromium() as server:
         yield server
 
 

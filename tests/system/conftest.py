@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers.chromium import chromium
 from tests.servers.postgres import Postgres, postgres
 from tests.servers.processes import DYNALITE, KINESIS_LOCAL, MINISTACK, Server, serving
 from tests.system.cloud import Cloud, clouded
@@ -37,6 +38,12 @@ def dynalite() -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def database() -> Iterator[Postgres]:
     with postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Server]:
+    with chromium() as server:
         yield server
 
 

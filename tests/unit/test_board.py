@@ -12,13 +12,20 @@ from poller.model.facts import (
     MappingMoved,
     MappingProblem,
     MappingRemoved,
+    MemberMoved,
     MessagesDeleted,
     ReadOutcome,
+    RecordsDiverted,
     RecordsDropped,
+    RosterSeen,
+    SelfFenced,
     ShardMoved,
+    ShardPassed,
     ShardStands,
+    SourceListed,
     SourceRead,
     Stopping,
+    StoreFailed,
 )
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
 from poller.service.board import Board, MappingView
@@ -72,16 +79,20 @@ def read(outcome: ReadOutcome = "empty", *, mapping: str = "m", shard: str = "s1
     return SourceRead(mapping=mapping, shard=shard, outcome=outcome, seconds=0.1, reason=reason, behind=0.0)
 
 
-def invoked(outcome: Outcome, *, attempt: int = 1, retry_in: float | None = None) -> BatchInvoked:
+def invoked(
+    outcome: Outcome, *, attempt: int = 1, retry_in: float | None = None, request_id: str = "r", first: str = "50"
+) -> BatchInvoked:
     return BatchInvoked(
         mapping="m",
         shard="s1",
         records=10,
         outcome=outcome,
         seconds=0.3,
-        request_id="r",
+        request_id=request_id,
         attempt=attempt,
         retry_in=retry_in,
+        first=first,
+        last="59",
     )
 
 
@@ -122,6 +133,7 @@ def test_a_stream_begins_with_no_records_processed(arn: str, transition: str, re
         "LastProcessingResult": result,
         "enabled": True,
         "paused": None,
+        "retention_seconds": None,
         "configuration": {"EventSourceArn": arn},
         "shards": [],
         "problems": [],
@@ -221,6 +233,11 @@ def test_a_failed_batch_shows_its_retry_until_it_succeeds(seen: Seen):
         "outcome": "function_error",
         "reason": "ValueError: Boom",
         "next_try": "1970-01-01T00:16:44.000Z",
+        "first_failed": None,
+        "first_record": "50",
+        "last_record": "59",
+        "records": 10,
+        "request_id": "r",
     }
     seen.observe(invoked(Replied()))
     assert seen.shard()["retry"] is None
@@ -228,7 +245,9 @@ def test_a_failed_batch_shows_its_retry_until_it_succeeds(seen: Seen):
 
 def test_tries_counted_before_this_process_began_are_shown(seen: Seen):
     seen.observe(owned(), stands(oldest=900.0, held=5, attempt=7))
-    assert seen.shard()["retry"] == {"attempt": 7, "outcome": "", "reason": "", "next_try": None}
+    retry = seen.shard()["retry"]
+    assert retry["attempt"] == 7
+    assert (retry["outcome"], retry["reason"], retry["next_try"], retry["first_record"]) == ("", "", None, None)
     seen.observe(stands(oldest=None, held=0, attempt=0))
     assert seen.shard()["retry"] is None
 
@@ -236,15 +255,97 @@ def test_tries_counted_before_this_process_began_are_shown(seen: Seen):
 @pytest.mark.parametrize(
     "end",
     [
-        RecordsDropped(mapping="m", shard="s1", condition="RetryAttemptsExhausted", records=1, first="1", last="1"),
+        RecordsDropped(mapping="m", shard="s1", condition="Expired", records=3, first="50", last="52"),
+        RecordsDiverted(mapping="m", shard="s1", condition="RecordAgeExceeded", records=3, first="50", last="52"),
         invoked(BOOM, attempt=4, retry_in=None),
         ShardMoved(mapping="m", shard="s1", to="owned"),
     ],
-    ids=["given up", "no further try", "opened anew"],
+    ids=["dropped", "diverted", "no further try", "opened anew"],
 )
 def test_retry_ends_with_its_batch(seen: Seen, end: Fact):
     seen.observe(owned(), invoked(BOOM, attempt=3, retry_in=4.0), end)
     assert seen.shard()["retry"] is None
+
+
+def test_the_time_of_the_first_failure_stays_while_its_batch_is_tried_again(seen: Seen):
+    seen.observe(owned(), invoked(BOOM, attempt=1, retry_in=1.0))
+    seen.now += 60
+    seen.observe(invoked(BOOM, attempt=2, retry_in=1.0))
+    assert seen.shard()["retry"]["first_failed"] == "1970-01-01T00:16:40.000Z"
+
+
+def test_of_several_lanes_the_batch_that_blocked_first_is_shown_and_the_others_successes_do_not_hide_it(seen: Seen):
+    seen.observe(owned(), invoked(BOOM, retry_in=1.0, request_id="a", first="50"))
+    seen.observe(invoked(BOOM, retry_in=1.0, request_id="b", first="60"), invoked(Replied(), request_id="c"))
+    assert seen.shard()["retry"]["first_record"] == "50"
+    seen.observe(invoked(Replied(), request_id="a"))
+    assert seen.shard()["retry"]["first_record"] == "60"
+    seen.observe(invoked(Replied(), request_id="b", first="60"))
+    assert seen.shard()["retry"] is None
+
+
+def test_a_queue_is_not_blocked_once_anything_of_it_succeeds():
+    seen = Seen()
+    seen.board.configured([view(arn=QUEUE)])
+    seen.observe(owned(), invoked(Unavailable(reason="x"), retry_in=1.0, request_id="given back meanwhile"))
+    assert seen.shard()["retry"] is not None
+    seen.observe(invoked(Replied(), request_id="another"))
+    assert seen.shard()["retry"] is None
+
+
+def test_retention_is_told_once_the_source_was_asked(seen: Seen):
+    seen.observe(SourceListed(mapping="m", retention=86_400.0))
+    assert seen.mapping()["retention_seconds"] == 86_400.0
+
+
+def test_the_fleet_is_this_replica_alone_before_others_were_seen(seen: Seen):
+    assert seen.board.fleet() == {
+        "name": "this replica",
+        "members": [{"name": "this replica", "state": "up", "beat_age_seconds": 0.0, "address": None}],
+        "fenced_since": None,
+        "store_problem": None,
+        "moves": [],
+    }
+
+
+def test_replicas_are_told_with_the_age_of_their_beat_and_what_moved_between_them(seen: Seen):
+    seen.observe(RosterSeen(members={"b": ("up", 0.5, "http://b/"), "a": ("leaving", 2.0, ""), "c": ("gone", 9.0, "")}))
+    seen.observe(ShardPassed(mapping="m", shard="s1", how="handed_over", member="b"))
+    seen.observe(ShardPassed(mapping="not ours", shard="s1", how="lost", member="b"))
+    seen.observe(MemberMoved(member="c", state="gone", fenced=True))
+    seen.now += 1
+    told = seen.board.fleet()
+    assert told["members"] == [
+        {"name": "a", "state": "leaving", "beat_age_seconds": 3.0, "address": None},
+        {"name": "b", "state": "up", "beat_age_seconds": 1.5, "address": "http://b/"},
+    ]
+    assert told["moves"] == [
+        {"time": "1970-01-01T00:16:40.000Z", "what": "fenced", "member": "c"},
+        {"time": "1970-01-01T00:16:40.000Z", "what": "handed_over", "member": "b", "mapping": "m", "shard": "s1"},
+    ]
+
+
+def test_a_store_that_is_away_and_a_replica_that_stands_still_are_told_until_it_is_over(seen: Seen):
+    seen.observe(StoreFailed(reason="refused"))
+    seen.now += 6
+    seen.observe(StoreFailed(reason="timed out"), SelfFenced(seconds=5.0))
+    told = seen.board.fleet()
+    assert told["store_problem"] == {"since": "1970-01-01T00:16:40.000Z", "reason": "timed out"}
+    assert told["fenced_since"] == "1970-01-01T00:16:41.000Z"
+    seen.observe(RosterSeen(members={}), SelfFenced(seconds=0.0))
+    assert (seen.board.fleet()["store_problem"], seen.board.fleet()["fenced_since"]) == (None, None)
+
+
+def test_the_ages_that_were_looked_at_are_told_of_mappings_and_of_the_shards_asked_for(seen: Seen):
+    seen.observe(owned("s1"), read(shard="s1"), owned("s2"), read(shard="s2"), owned("unread"))
+    seen.observe(stands(oldest=990.0, held=1), ShardMoved(mapping="m", shard="s3", to="elsewhere", owner="b"))
+    seen.board.look(0.0)
+    assert seen.board.history() == {"step_seconds": 15.0, "ages": {"m": [*[None] * 59, 10.0]}}
+    asked = seen.board.history("m", ["s1", "s3", "unread", "nobody's"])
+    assert asked["ages"] == {"s1": [*[None] * 59, 10.0]}
+    seen.observe(ShardMoved(mapping="m", shard="s1", to="released"))
+    seen.board.look(5.0)
+    assert seen.board.history("m", ["s1", "s2"])["ages"] == {"s2": [*[None] * 59, 0.0]}
 
 
 def test_shards_let_go_are_not_shown_and_waiting_ones_have_no_owner(seen: Seen):

@@ -77,10 +77,10 @@ def answering(status: int, body: bytes) -> Iterator[str]:
 
 def test_shards_stand_under_their_mapping_with_age_and_what_is_held():
     assert printed(mapping(SHARD, SHARD | {"id": "b", "iterator_age_seconds": 3.0})) == [
-        ["mapping / shard", "state", "position or last result", "age", "held", "in flight", "retry"],
+        ["mapping / shard", "state", "owner", "position or last result", "age", "held", "in flight", "retry"],
         ["orders", "Enabled", "OK", "1 min 15 s", "10", "6"],
-        ["shardId-000000000000", "owned", "49653", "1 min 15 s", "5", "3"],
-        ["b", "owned", "49653", "3.0 s", "5", "3"],
+        ["shardId-000000000000", "owned", "this replica", "49653", "1 min 15 s", "5", "3"],
+        ["b", "owned", "this replica", "49653", "3.0 s", "5", "3"],
     ]
 
 
@@ -89,12 +89,31 @@ def test_retry_shows_the_tries_and_the_reason():
     assert printed(mapping(SHARD | {"retry": retry}))[2][-1] == "try 3 failed: ValueError: Boom"
 
 
+def test_a_blocked_shard_names_the_records_that_block_it():
+    told = {"attempt": 3, "reason": "ValueError: Boom", "next_try": None, "first_record": "50", "last_record": "59"}
+    assert printed(mapping(SHARD | {"retry": told | {"records": 10}}))[2][-1] == (
+        "try 3 failed with 50 to 59 (10 records): ValueError: Boom"
+    )
+    assert printed(mapping(SHARD | {"retry": told | {"records": 1}}))[2][-1] == "try 3 failed with 50: ValueError: Boom"
+
+
+def test_a_shard_of_another_replica_names_it():
+    theirs = SHARD | {"state": "elsewhere", "owner": "poller-7", "iterator_age_seconds": None}
+    assert printed(mapping(theirs))[2][1:3] == ["elsewhere", "poller-7"]
+
+
+@pytest.mark.parametrize(("pause", "text"), [(True, "paused"), ({"by": "ada", "since": "x"}, "paused by ada")])
+def test_what_is_paused_says_so_and_by_whom(pause: object, text: str):
+    rows = printed(mapping(SHARD | {"paused": pause}, paused=pause))
+    assert (rows[1][1], rows[2][1]) == (f"Enabled, {text}", f"owned, {text}")
+
+
 def test_queue_has_no_last_result_and_an_unread_shard_no_age():
     queue = mapping(SHARD | {"iterator_age_seconds": None})
     del queue["LastProcessingResult"]
     assert printed(queue)[1:] == [
         ["orders", "Enabled", "5", "3"],
-        ["shardId-000000000000", "owned", "49653", "5", "3"],
+        ["shardId-000000000000", "owned", "this replica", "49653", "5", "3"],
     ]
 
 
