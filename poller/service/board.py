@@ -23,6 +23,7 @@ from poller.model.facts import (
     RosterSeen,
     SelfFenced,
     ShardMoved,
+    ShardPassed,
     SourceRead,
     Stopping,
     StoreFailed,
@@ -66,19 +67,27 @@ class Board:
         self._stopping = ""
         self._members: Mapping[str, tuple[str, float, str]] = {}
         self._members_seen = 0.0
+        self._moves = self._fences = 0
 
     def named(self, owner: str) -> None:
         """Take the name of this replica."""
         self._owner = owner
 
     def fleet(self) -> dict[str, Any]:
-        """All replicas that share the store, ready for JSON."""
+        """All replicas that share the store, ready for JSON; how many shards changed hands here, and whom it fenced."""
         passed = max(0.0, self._clock() - self._members_seen)
         members = self._members or {self._owner: ("up", 0.0, "")}
         return {
             "name": self._owner,
             "members": [
-                {"name": name, "state": state, "beat_age_seconds": round(age + passed, 3), "address": address or None}
+                {
+                    "name": name,
+                    "state": state,
+                    "beat_age_seconds": round(age + passed, 3),
+                    "address": address or None,
+                    "moves": self._moves if name == self._owner else None,
+                    "fences": self._fences if name == self._owner else None,
+                }
                 for name, (state, age, address) in sorted(members.items())
                 if state != "gone"
             ],
@@ -97,8 +106,10 @@ class Board:
         match fact:
             case Stopping():
                 self._stopping = one_line(fact.reason) or "asked to stop"
-            case Reloaded() | FunctionPrinted() | MemberMoved() | SelfFenced() | StoreFailed():
+            case Reloaded() | FunctionPrinted() | SelfFenced() | StoreFailed():
                 pass
+            case MemberMoved():
+                self._fences += fact.fenced and fact.state == "gone"
             case RosterSeen():
                 self._members, self._members_seen = fact.members, self._clock()
             case MappingRemoved():
@@ -107,6 +118,7 @@ class Board:
                 self._forget(fact.mapping)
             case _:
                 state = self._states.get(fact.mapping)
+                self._moves += isinstance(fact, ShardPassed)
                 if state is not None:
                     now = self._clock()
                     self._standings.observe(fact, now)
