@@ -20,7 +20,7 @@ from poller.service.merge import Page, Tally, parse, render
 from poller.service.metrics import Metrics
 
 _PATIENCE = 3.0
-"""Seconds for which all wait for one that does not answer; Prometheus waits for ten."""
+"""Prometheus waits for ten seconds."""
 _PASSED_ON = 30.0
 """Seconds that a request may take which only one of them answers."""
 _HOP = frozenset(
@@ -48,7 +48,15 @@ class Replica:
 class Front:
     """What is told at the one address."""
 
-    def __init__(self, replicas: Callable[[], Sequence[Replica]], wanted: int, metrics: Metrics, name: str) -> None:
+    def __init__(
+        self,
+        replicas: Callable[[], Sequence[Replica]],
+        wanted: int,
+        metrics: Metrics,
+        name: str,
+        *,
+        patience: float = _PATIENCE,
+    ) -> None:
         """Begin.
 
         Args:
@@ -56,11 +64,13 @@ class Front:
             wanted: how many there shall be.
             metrics: of the process that serves, whose own are told among the others.
             name: of all of them together.
+            patience: seconds for which all wait for one that does not answer.
         """
         self._replicas = replicas
         self._wanted = wanted
         self._metrics = metrics
         self._name = name
+        self._patience = patience
         self.tally = Tally()
         self.tally.begun(_OURS)
         self.stopping = ""
@@ -113,7 +123,7 @@ class Front:
 
         async def ask(replica: Replica) -> None:
             try:
-                async with _client(replica, _PATIENCE) as client, client.get(f"http://replica{path}") as answer:
+                async with _client(replica, self._patience) as client, client.get(f"http://replica{path}") as answer:
                     if answer.status in statuses:
                         said[replica.life] = read(await answer.read())
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
