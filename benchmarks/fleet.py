@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
+import os
 import signal
 import sqlite3
 import tempfile
@@ -200,7 +201,7 @@ async def counted(
                 "poll_interval": 1.0 if records else 30.0,
             }
             config = write(folder / "c.yaml", document)
-            async with started(config, "--replicas", str(replicas), **CREDENTIALS) as daemon:
+            async with started(config, "--replicas", str(replicas)) as daemon:
                 moved = await settled(daemon, shards)
                 if records:
                     double.fill(records)
@@ -244,6 +245,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="for which writes are counted")
     parser.add_argument("--only", choices=["events", "writes"])
     asked = parser.parse_args()
+    os.environ.update(CREDENTIALS)
     anyio.run(measure, asked)
 
 

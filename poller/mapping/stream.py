@@ -128,7 +128,8 @@ class Stream:
         """Read the rows as the others left them, then who is there. Raises `Transient`."""
         self._look_at = anyio.current_time() + _LOOK_EVERY
         for shard in await self._rows.look(self._running):
-            self._running[shard].stop.set()  # its next write will tell it
+            if run := self._running.get(shard):  # else it has found out while the rows were being read
+                run.stop.set()  # its next write will tell it
         await self._fleet.look()
 
     async def _look_again(self) -> None:
