@@ -118,8 +118,8 @@ async def hurt_each(crew: Crew, addresses: dict[str, str]) -> None:
         await crew.settled(*NAMES)
 
 
-async def one_round(kind: str, profile: str, shards: int, cloud_url: str, number: int) -> list[Hurt]:
-    """All events once, from an empty store, checked."""
+async def one_round(kind: str, profile: str, shards: int, cloud_url: str, number: int) -> tuple[list[Hurt], str]:
+    """All events once, from an empty store; and what the offline check found wrong."""
     with tempfile.TemporaryDirectory(prefix="fleet-") as name:
         folder = Path(name)
         async with place(kind, folder) as store, functions() as called, clouded(cloud_url) as cloud:
@@ -142,18 +142,26 @@ async def one_round(kind: str, profile: str, shards: int, cloud_url: str, number
                 )
                 for each in NAMES:
                     await replicas.leave(each)
-            check(replicas, called)
-            return replicas.hurts
+            wrong = ""
+            try:
+                check(replicas, called)
+            except AssertionError as found:
+                wrong = str(found)
+            return replicas.hurts, wrong
 
 
 async def events(kind: str, profile: str, rounds: int, shards: int) -> None:
     """Print what each event cost."""
     hurts: dict[str, list[Hurt]] = defaultdict(list)
+    wrong: list[str] = []
     with serving(MINISTACK) as cloud:
         for number in range(rounds):
-            for told in await one_round(kind, profile, shards, cloud.url, number):
+            found, complaint = await one_round(kind, profile, shards, cloud.url, number)
+            for told in found:
                 hurts[told.event].append(told)
                 print(f"  round {number + 1}: {told}", flush=True)
+            if complaint:
+                wrong.append(f"round {number + 1}: {complaint}")
     print(f"{kind}, {profile} profile, {len(NAMES)} replicas, {shards} shards, {rounds} rounds")
     print("| event | gap of a shard, p50 | p99 | max | shards seen | duplicates |")
     print("|---|---|---|---|---|---|")
@@ -162,6 +170,8 @@ async def events(kind: str, profile: str, rounds: int, shards: int) -> None:
         again = [each.duplicates for each in costs]
         p50, p99 = at(gaps, 0.5), at(gaps, 0.99)
         print(f"| {event} | {p50:.2f} s | {p99:.2f} s | {gaps[-1]:.2f} s | {len(gaps)} | {' '.join(map(str, again))} |")
+    if wrong:
+        raise SystemExit("the offline check failed:\n" + "\n".join(wrong))
 
 
 def at(values: Sequence[float], share: float) -> float:
