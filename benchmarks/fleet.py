@@ -237,8 +237,10 @@ async def measure(asked: argparse.Namespace) -> None:
     if asked.only != "writes":
         await events(asked.store, asked.profile, asked.rounds, asked.shards)
     if asked.only != "events":
-        with load(shards=1000, record_bytes=64) as double:
-            await counted(asked.store, asked.profile, asked.replicas, double, asked.seconds, records=0, shards=1000)
+        with load(shards=asked.idle, record_bytes=64) as double:
+            await counted(
+                asked.store, asked.profile, asked.replicas, double, asked.seconds, records=0, shards=asked.idle
+            )
         with load(shards=20, record_bytes=64, latency=0.2) as double:
             records = int((asked.seconds + 30) * 50)
             await counted(asked.store, asked.profile, asked.replicas, double, asked.seconds, records=records, shards=20)
@@ -252,6 +254,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--shards", type=int, default=12, help="of the events")
     parser.add_argument("--replicas", type=int, default=10, help="whose writes are counted")
+    parser.add_argument("--idle", type=int, default=1000, help="shards that hold nothing")
     parser.add_argument("--seconds", type=float, default=60.0, help="for which writes are counted")
     parser.add_argument("--only", choices=["events", "writes"])
     asked = parser.parse_args()
