@@ -34,16 +34,41 @@ def main() -> None:
     show_default=True,
 )
 @click.option("--log-format", type=click.Choice(["json", "console"]), help="Default: console on a terminal, else json.")
+@click.option(
+    "--replicas",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that divide the work and share the store, one HTTP server and `memory`.",
+)
 @click.option("--dry-run", is_flag=True, help="Invoke nothing, store nothing; log what would have been sent.")
-def run(config: Path, log_level: str, log_format: str | None, *, dry_run: bool) -> None:
+@click.option("--part", type=(int, int, click.Path(path_type=Path), str), hidden=True, help="Of such a process.")
+def run(
+    config: Path,
+    log_level: str,
+    log_format: str | None,
+    replicas: int,
+    part: tuple[int, int, Path, str] | None,
+    *,
+    dry_run: bool,
+) -> None:
     """Run the daemon in the foreground. SIGTERM or SIGINT stops it, SIGHUP reloads CONFIG (a file or a folder)."""
     from poller.service import app, aside, logs
+    from poller.service.part import Part
 
-    chosen = log_format or ("console" if sys.stderr.isatty() else "json")
-    logs.configure(log_level, "json" if chosen == "json" else "console", sys.stderr)
+    chosen: Literal["json", "console"] = "json"
+    if log_format == "console" or (log_format is None and sys.stderr.isatty()):
+        chosen = "console"
+    mine = Part(number=part[0], of=part[1], socket=part[2], address=part[3]) if part else None
+    logs.configure(log_level, chosen, sys.stderr, replica=mine.number if mine else 0)
     if dry_run:
         sys.exit(_or_refuse(lambda: aside.dry_run(config, os.environ)))
-    sys.exit(_or_refuse(lambda: app.run(config, os.environ)))
+    if replicas > 1:
+        from poller.service.replicas import run_replicas
+
+        options = ("--log-level", log_level, "--log-format", chosen)
+        sys.exit(_or_refuse(lambda: run_replicas(config, os.environ, replicas, options)))
+    sys.exit(_or_refuse(lambda: app.run(config, os.environ, mine)))
 
 
 @main.command()

@@ -9,7 +9,7 @@ import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from poller.service.history import LOOK
 from poller.service.http import serve
 from poller.service.logs import LogFacts
 from poller.service.metrics import Metrics
+from poller.service.part import NAME_TAKEN, Part
 from poller.service.steering import Orders
 from poller.service.supervisor import House, Supervisor
 from poller.settings import MappingSettings, Settings, load
@@ -39,33 +40,41 @@ from poller.stores.sqlite import SqliteStore
 _log = logging.getLogger(__name__)
 
 
-async def run(config: Path, environ: Mapping[str, str]) -> int:
+async def run(config: Path, environ: Mapping[str, str], part: Part | None = None) -> int:
     """Run the daemon until it is told to stop.
 
+    Args:
+        part: which of the replicas it is that one command started; None: it was started by itself.
+
     Returns:
-        0 when all work in flight ended within the grace, 1 when it was cut short or a namesake took over.
+        0 when all work in flight ended within the grace, 1 when it was cut short or a namesake took over (of replicas
+        that one command started, `NAME_TAKEN`).
 
     Raises:
         SettingsError: the configuration cannot be used.
     """
     code = 1
-    app = App(config, environ)
+    app = App(config, environ, part)
     settings = app.load()
     try:
         async with anyio.create_task_group() as tasks:
             await tasks.start(app.obey_signals, tasks.cancel_scope)
+            if part:
+                tasks.start_soon(app.obey_parent, part, tasks.cancel_scope)
             code = 0 if await app.live(settings) else 1
             tasks.cancel_scope.cancel()
     except* NameTaken as taken:
         _log.error("%s", told(taken))  # a user's mistake has no traceback
+        code = NAME_TAKEN if part else 1
     return code
 
 
 class App:
     """One process: what outlives a reload."""
 
-    def __init__(self, config: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, config: Path, environ: Mapping[str, str], part: Part | None = None) -> None:
         self._config = config
+        self._part = part
         self._environ = environ
         self._board = Board(time.time)
         self._metrics = Metrics(time.time)
@@ -85,7 +94,8 @@ class App:
 
     def load(self) -> Settings:
         """Read the configuration."""
-        self._settings = load(self._config, self._environ, now=time.time())
+        settings = load(self._config, self._environ, now=time.time())
+        self._settings = self._part.share(settings) if self._part else settings
         return self._settings
 
     @asynccontextmanager
@@ -129,14 +139,37 @@ class App:
             async for number in signals:
                 if number == signal.SIGHUP:
                     self._reload()
-                elif self._stopping:
-                    _log.warning("stopped at once: what is in flight will be delivered again")
-                    abort.cancel()
+                elif self._stopping and not self._part:
+                    self._abort(abort)
                 else:
-                    self._stopping = True
-                    grace = self._settings.shutdown_grace if self._settings else 0.0
-                    self.observe(Stopping(reason=signal.Signals(number).name, grace=grace))
-                    self._leave.set()
+                    self._stop(signal.Signals(number).name)
+
+    async def obey_parent(self, part: Part, abort: anyio.CancelScope) -> None:
+        """Do what the process says that started this replica; stop when it is gone."""
+        async for order in part.orders():
+            match order.split(" ", 1):
+                case ["stop", reason]:
+                    self._stop(reason)
+                case ["abort"]:
+                    self._abort(abort)
+                case ["reload", address]:
+                    self._part = replace(part, address=address)
+                    self._reload()
+                case _:
+                    raise ValueError(f"not an order: {order!r}")
+        part.clean_up()
+        self._stop("the process that started the replicas is gone")
+
+    def _stop(self, reason: str) -> None:
+        if not self._stopping:
+            self._stopping = True
+            grace = self._settings.shutdown_grace if self._settings else 0.0
+            self.observe(Stopping(reason=reason, grace=grace))
+            self._leave.set()
+
+    def _abort(self, abort: anyio.CancelScope) -> None:
+        _log.warning("stopped at once: what is in flight will be delivered again")
+        abort.cancel()
 
     def _reload(self) -> None:
         """Follow the file; a bad one changes nothing."""
@@ -174,10 +207,8 @@ class App:
             open_aws(settings.aws) as aws,
             self._opened(settings.store, aws) as store,
             _named(settings) as name,
-            self._served(settings, orders := self._orders(store, aws)) as port,
+            self._serving(settings, orders := self._orders(store, aws)) as address,
         ):
-            address = f"http://{settings.server.host}:{port}/"
-            _log.info("listening", extra={"fields": {"address": address}})
             fleet = self._fleet(settings, store, name, address)
             orders.ring = fleet.ring
             house = House(
@@ -206,15 +237,32 @@ class App:
 
         return Orders(aws=aws, store=store, clock=time.time, observe=self.observe, mappings=mappings)
 
-    def _served(self, settings: Settings, orders: Orders) -> AbstractAsyncContextManager[int]:
-        host, port, token = settings.server.host, settings.server.port, settings.server.token
-        return serve(host, port, metrics=self._metrics, board=self._board, orders=orders, token=token)
-
     async def _look(self) -> None:
         """Remember the ages at a fixed cadence."""
         while True:
             self._board.look(anyio.current_time())
             await anyio.sleep(LOOK)
+
+    @asynccontextmanager
+    async def _serving(self, settings: Settings, orders: Orders) -> AsyncIterator[str]:
+        """Serve HTTP; yields where people reach it."""
+        part, server = self._part, settings.server
+        async with serve(
+            server.host,
+            server.port,
+            metrics=self._metrics,
+            board=self._board,
+            orders=orders,
+            token=server.token,
+            socket=part.socket if part else None,
+        ) as port:
+            if part:
+                part.report_listening()
+                yield part.address
+            else:
+                address = f"http://{server.host}:{port}/"
+                _log.info("listening", extra={"fields": {"address": address}})
+                yield address
 
     def _fleet(self, settings: Settings, store: Store, name: str, address: str) -> Fleet:
         """This replica among those that share the store."""

@@ -36,7 +36,7 @@ class Family:
     """Upper bounds of a histogram."""
     at_scrape: bool = False
     """Only the moment of the scrape can tell it."""
-    together: Literal["sum", "max"] = "sum"
+    together: Literal["sum", "max", "min"] = "sum"
     """What one number of a gauge of several replicas is made by."""
 
 
@@ -256,6 +256,7 @@ FAMILIES = (
         topic="replicas",
         labels=(),
         help="1 while this replica begins no invocation, because it cannot beat and others may have its shards.",
+        together="max",
     ),
     Family(
         name="poller_store_errors_total",
@@ -271,6 +272,7 @@ FAMILIES = (
         labels=("mapping", "state"),
         help="1 for the present state, 0 for the others.",
         values=get_args(State),
+        together="max",
     ),
     Family(
         name="poller_config_last_reload_successful",
@@ -278,6 +280,7 @@ FAMILIES = (
         topic="process",
         labels=(),
         help="Whether the last reading of the configuration succeeded.",
+        together="min",
     ),
     Family(
         name="poller_config_last_reload_success_timestamp_seconds",
@@ -285,6 +288,7 @@ FAMILIES = (
         topic="process",
         labels=(),
         help="When the configuration was last read successfully.",
+        together="min",
     ),
     Family(
         name="poller_build_info",
@@ -292,6 +296,7 @@ FAMILIES = (
         topic="process",
         labels=("version",),
         help="1, labelled with what runs here.",
+        together="max",
     ),
 )
 """What is exported, in this order."""
@@ -314,6 +319,7 @@ PROCESS = (
         topic="process",
         labels=(),
         help="When the process began, unix seconds.",
+        together="min",
     ),
     Family(
         name="python_gc_collections_total",
@@ -342,6 +348,7 @@ PROCESS = (
         topic="process",
         labels=("implementation", "major", "minor", "patchlevel", "version"),
         help="1, labelled with the interpreter.",
+        together="max",
     ),
 )
 """What the client library tells of the process (of Linux, the `process_` ones)."""

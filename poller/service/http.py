@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
+from pathlib import Path
 
 import orjson
 from aiohttp import web
@@ -37,11 +38,13 @@ async def serve(
     board: Board,
     orders: Orders | None = None,
     token: str | None = None,
+    socket: Path | None = None,
 ) -> AsyncIterator[int]:
     """Serve while the block runs; yields the port, which is chosen by the system when `port` is 0.
 
     Args:
         orders: takes operators' orders, from those who have the token; without a token all are refused.
+        socket: serve there, and at no port: 0 is yielded.
 
     Raises:
         SettingsError: the address cannot be bound; one line that says why and what to change.
@@ -49,48 +52,54 @@ async def serve(
     application = _application(metrics, board)
     if orders:
         add_writes(application, orders, token)
+    async with serving(application, socket or (host, port)) as bound:
+        yield bound
+
+
+@asynccontextmanager
+async def serving(application: web.Application, at: tuple[str, int] | Path) -> AsyncIterator[int]:
+    """Serve an application at a host and port, or at a Unix socket, as `serve` does."""
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN)
     await runner.setup()
     try:
+        if isinstance(at, Path):
+            try:
+                await web.UnixSite(runner, at).start()
+            except OSError as error:
+                raise SettingsError(f"no socket can be made at {at}: {error}; choose another TMPDIR") from error
+            yield 0
+            return
         try:
-            await web.TCPSite(runner, host, port).start()
+            await web.TCPSite(runner, *at).start()
         except OSError as error:
-            raise SettingsError(_unbound(host, port, error)) from error
+            raise SettingsError(_unbound(*at, error)) from error
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
 
 
 def _application(metrics: Metrics, board: Board) -> web.Application:
-    page, policy = _page()
-
     async def health(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def ready(_: web.Request) -> web.Response:
         is_ready, told = board.readiness()
-        return _json(told, status=200 if is_ready else 503)
+        return as_json(told, status=200 if is_ready else 503)
 
     async def scrape(request: web.Request) -> web.Response:
-        body, content_type = metrics.scrape(request.headers.get("Accept", ""), request.query.getall("name[]", ()))
-        response = web.Response(body=body, headers={"Content-Type": content_type}, zlib_executor_size=_COMPRESSED_ASIDE)
-        response.enable_compression()
-        return response
+        return exposition(*metrics.scrape(request.headers.get("Accept", ""), request.query.getall("name[]", ())))
 
     async def mappings(_: web.Request) -> web.Response:
-        return _json(board.document())
+        return as_json(board.document())
 
     async def history(request: web.Request) -> web.Response:
-        return _json(board.history(request.query.get("mapping", ""), request.query.getall("shard", ())))
+        return as_json(board.history(request.query.get("mapping", ""), request.query.getall("shard", ())))
 
     async def fleet(_: web.Request) -> web.Response:
-        return _json(board.fleet())
+        return as_json(board.fleet())
 
-    async def index(_: web.Request) -> web.Response:
-        return web.Response(text=page, content_type="text/html", headers={"Content-Security-Policy": policy})
-
-    application = web.Application(middlewares=[_plainly])
-    application.router.add_get("/", index)
+    application = web.Application(middlewares=[plainly])
+    application.router.add_get("/", index())
     application.router.add_get("/metrics", scrape)
     application.router.add_get("/healthz", health)
     application.router.add_get("/readyz", ready)
@@ -101,7 +110,7 @@ def _application(metrics: Metrics, board: Board) -> web.Application:
 
 
 @web.middleware
-async def _plainly(
+async def plainly(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Answer mistakes with one line, and let no browser guess, cache or embed."""
@@ -118,7 +127,25 @@ async def _plainly(
     return response
 
 
-def _json(value: object, status: int = 200) -> web.Response:
+def index() -> Callable[[web.Request], Awaitable[web.Response]]:
+    """What answers with the status page."""
+    page, policy = _page()
+
+    async def show(_: web.Request) -> web.Response:
+        return web.Response(text=page, content_type="text/html", headers={"Content-Security-Policy": policy})
+
+    return show
+
+
+def exposition(body: bytes, content_type: str) -> web.Response:
+    """The answer to a scrape."""
+    response = web.Response(body=body, headers={"Content-Type": content_type}, zlib_executor_size=_COMPRESSED_ASIDE)
+    response.enable_compression()
+    return response
+
+
+def as_json(value: object, status: int = 200) -> web.Response:
+    """An answer in JSON."""
     body = orjson.dumps(value)
     response = web.Response(
         body=body, status=status, content_type="application/json", zlib_executor_size=_COMPRESSED_ASIDE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple, TextIO, TypeAlias
 
 from poller.model.errors import SettingsError
@@ -64,7 +65,7 @@ _SHARD_PASSED = {
 }
 
 
-def configure(level: str, format: Format, stream: TextIO) -> None:  # noqa: A002  # as the option is called
+def configure(level: str, format: Format, stream: TextIO, *, replica: int = 0) -> None:  # noqa: A002  # as the option is called
     """Send the logs of this process to `stream`.
 
     Args:
@@ -72,6 +73,7 @@ def configure(level: str, format: Format, stream: TextIO) -> None:  # noqa: A002
             the AWS SDK would log payloads and credentials.
         format: how a line looks.
         stream: standard error, in a daemon.
+        replica: its number, which each line tells; 0: it is alone.
 
     Raises:
         SettingsError: there is no such level.
@@ -81,11 +83,18 @@ def configure(level: str, format: Format, stream: TextIO) -> None:  # noqa: A002
         raise SettingsError(f"log level {level!r} is unknown, allowed: debug, info, warn, error")
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter() if format == "json" else ConsoleFormatter())
+    if replica:
+        handler.addFilter(partial(_mark, replica))
     logging.basicConfig(level=max(threshold, logging.WARNING), handlers=[handler], force=True)
     logging.getLogger("poller").setLevel(threshold)
     for sdk in ("aiobotocore", "botocore"):  # what it logs with a traceback it also raises, and that we tell
         logging.getLogger(sdk).setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=True)
+
+
+def _mark(replica: int, record: logging.LogRecord) -> bool:
+    record.__dict__["fields"] = {"replica": replica, **record.__dict__.get("fields", {})}
+    return True
 
 
 class LogFacts:

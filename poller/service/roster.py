@@ -25,6 +25,10 @@ class Roster:
     """Since when this replica begins no invocation, unix seconds."""
     _store: tuple[float, str] | None = None
     """When and why the store could not be used; None once it was read again."""
+    _fences: int = 0
+    """Replicas that this one has declared dead."""
+    _changed_hands: int = 0
+    """Shards that were taken here, received, handed over or lost."""
     _moves: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_MOVES_KEPT))
 
     def observe(self, fact: FleetFact, now: float) -> None:
@@ -37,9 +41,11 @@ class Roster:
             case SelfFenced():
                 self._fenced = now - fact.seconds if fact.seconds else None
             case MemberMoved():
+                self._fences += fact.fenced and fact.state == "gone"
                 what = "fenced" if fact.fenced and fact.state == "gone" else fact.state
                 self._moves.append({"time": time_of(now), "what": what, "member": fact.member})
             case ShardPassed():
+                self._changed_hands += 1
                 where = {"mapping": fact.mapping, "shard": fact.shard}
                 self._moves.append({"time": time_of(now), "what": fact.how, "member": fact.member or None} | where)
 
@@ -50,7 +56,14 @@ class Roster:
         return {
             "name": name,
             "members": [
-                {"name": each, "state": state, "beat_age_seconds": round(age + passed, 3), "address": address or None}
+                {
+                    "name": each,
+                    "state": state,
+                    "beat_age_seconds": round(age + passed, 3),
+                    "address": address or None,
+                    "moves": self._changed_hands if each == name else None,
+                    "fences": self._fences if each == name else None,
+                }
                 for each, (state, age, address) in sorted(members.items())
                 if state != "gone"
             ],

@@ -28,9 +28,14 @@ class Hurt:
     """What one event cost."""
 
     event: str
-    gap: float
-    """The longest time for which a shard of the victim was not served, seconds."""
+    gaps: tuple[float, ...]
+    """The longest time for which each shard of the victim was not served, seconds."""
     duplicates: int
+
+    @property
+    def gap(self) -> float:
+        """The longest of them."""
+        return max(self.gaps)
 
     def __str__(self) -> str:
         return f"{self.event}: gap {self.gap:.2f} s, {self.duplicates} duplicates"
@@ -142,7 +147,7 @@ class Crew:
         deliveries = self._called.deliveries
         told = Hurt(
             event=event,
-            gap=max(_gap(deliveries, shard, began) for shard in shards),
+            gaps=tuple(_gap(deliveries, shard, began) for shard in sorted(shards)),
             duplicates=_repeated(deliveries) - _repeated(deliveries[:before]),
         )
         self.hurts.append(told)

@@ -301,7 +301,9 @@ def test_retention_is_told_once_the_source_was_asked(seen: Seen):
 def test_the_fleet_is_this_replica_alone_before_others_were_seen(seen: Seen):
     assert seen.board.fleet() == {
         "name": "this replica",
-        "members": [{"name": "this replica", "state": "up", "beat_age_seconds": 0.0, "address": None}],
+        "members": [
+            {"name": "this replica", "state": "up", "beat_age_seconds": 0.0, "address": None, "moves": 0, "fences": 0}
+        ],
         "fenced_since": None,
         "store_problem": None,
         "moves": [],
@@ -309,6 +311,7 @@ def test_the_fleet_is_this_replica_alone_before_others_were_seen(seen: Seen):
 
 
 def test_replicas_are_told_with_the_age_of_their_beat_and_what_moved_between_them(seen: Seen):
+    seen.board.named("b")
     seen.observe(RosterSeen(members={"b": ("up", 0.5, "http://b/"), "a": ("leaving", 2.0, ""), "c": ("gone", 9.0, "")}))
     seen.observe(ShardPassed(mapping="m", shard="s1", how="handed_over", member="b"))
     seen.observe(ShardPassed(mapping="not ours", shard="s1", how="lost", member="b"))
@@ -316,8 +319,8 @@ def test_replicas_are_told_with_the_age_of_their_beat_and_what_moved_between_the
     seen.now += 1
     told = seen.board.fleet()
     assert told["members"] == [
-        {"name": "a", "state": "leaving", "beat_age_seconds": 3.0, "address": None},
-        {"name": "b", "state": "up", "beat_age_seconds": 1.5, "address": "http://b/"},
+        {"name": "a", "state": "leaving", "beat_age_seconds": 3.0, "address": None, "moves": None, "fences": None},
+        {"name": "b", "state": "up", "beat_age_seconds": 1.5, "address": "http://b/", "moves": 1, "fences": 1},
     ]
     assert told["moves"] == [
         {"time": "1970-01-01T00:16:40.000Z", "what": "fenced", "member": "c"},
