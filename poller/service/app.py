@@ -57,7 +57,8 @@ async def run(config: Path, environ: Mapping[str, str]) -> int:
                 code = 0 if await app.live(settings, tracing) else 1
             tasks.cancel_scope.cancel()
     except* NameTaken as taken:
-        _log.error("%s", told(taken))  # a user's mistake has no traceback
+        fields = {"reason": told(taken)}  # a user's mistake has no traceback
+        _log.error("another process has the name of this replica", extra={"fields": fields})
     return code
 
 
