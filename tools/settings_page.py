@@ -33,8 +33,7 @@ _SECTIONS = (
         "mappings",
         "MappingShape",
         "mappings.NAME",
-        "AWS's keys, ranges and defaults; Terraform's spelling is taken too. What AWS has and is not here: "
-        + "[Coming from Lambda](from-lambda.md#every-setting).",
+        "AWS's keys, ranges and defaults, then ours. AWS's others: [coming from Lambda](from-lambda.md#every-setting).",
     ),
 )
 _TERRAFORM = "Terraform's spelling of "
@@ -66,10 +65,8 @@ def _rows(path: str, shape: Mapping[str, Any], parts: Mapping[str, Any]) -> Iter
     for name, part in shape["properties"].items():
         if name in spellings.values():
             continue
-        needed = name if name in shape.get("required", ()) else ""
-        yield _row(
-            f"{path}{name}", part, parts, terraform=spellings.get(name, ""), required=needed and f"{path}{needed}"
-        )
+        needed = f"{path}{name}" if name in _required(shape) else ""
+        yield _row(f"{path}{name}", part, parts, terraform=spellings.get(name, ""), required=needed)
         inner = part.get("items", part)
         block = parts.get(str(inner.get("$ref", "")).rpartition("/")[2])
         if block and "properties" in block:

@@ -423,7 +423,7 @@ LINES = (
         message="messages deleted",
         level="DEBUG",
         topic="queues",
-        fields="mapping deleted failed",
+        fields="mapping deleted",
         when="They are settled.",
     ),
     Line(
