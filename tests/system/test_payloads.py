@@ -22,7 +22,7 @@ async def test_no_payload_reaches_the_log(cloud: Cloud, called: Functions, tmp_p
         match delivery.function:
             case "failing":
                 return 500
-            case "partial" if len(called.of("partial")) == 1:
+            case "partial":
                 return {"batchItemFailures": [{"itemIdentifier": delivery.records[0].id}], "note": MARK}
             case "garbled":
                 return {"batchItemFailures": [{"itemIdentifier": MARK}]}
@@ -35,7 +35,7 @@ async def test_no_payload_reaches_the_log(cloud: Cloud, called: Functions, tmp_p
     mappings = {
         "good": queue(await cloud.queue("marked-good"), "good"),
         "failing": stream(await cloud.stream("marked-failing"), "failing", **given_up),
-        "partial": queue(await cloud.queue("marked-partial", visibility=1), "partial", **partial),
+        "partial": queue(await cloud.queue("marked-partial"), "partial", **partial),
         "garbled": stream(await cloud.stream("marked-garbled"), "garbled", MaximumRetryAttempts=0, **partial),
         "bytes": stream(await cloud.stream("marked-bytes"), "bytes"),
         "filtered": queue(
@@ -57,7 +57,6 @@ async def test_no_payload_reaches_the_log(cloud: Cloud, called: Functions, tmp_p
         await daemon.line("the on-failure destination could not be told", mapping="failing")
         await daemon.line("records dropped", mapping="failing")
         await daemon.line("function reported failed records", mapping="partial")
-        await daemon.line("function succeeds again", mapping="partial")
         await daemon.line("records dropped", mapping="garbled")
         await daemon.line("function succeeded", mapping="bytes")
         await daemon.line("records filtered out", mapping="filtered")
