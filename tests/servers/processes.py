@@ -59,7 +59,11 @@ class Server:
 MINISTACK = Program(
     name="ministack",
     command=lambda _: [sys.executable, "-m", "ministack"],
-    environment=lambda port: {"GATEWAY_PORT": str(port), "BIND_HOST": "127.0.0.1"},
+    environment=lambda port: {
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": "127.0.0.1",
+        "IOT_MTLS_ENABLED": "0",
+    },  # its broker would listen everywhere
     path="/_ministack/health",
 )
 MOTO = Program(
