@@ -37,7 +37,12 @@ def test_the_commands_of_the_quickstart_deliver_a_message(tmp_path: Path):
     script = "\n".join(["set -em", *lines, _HEARD, *commands[-2:], "wait %2; echo ended with $?"])
     script = script.replace("4566", str(server)).replace("aws: {", f"server: {{port: {page}}}\naws: {{")
     script = script.replace("poller status", f"poller status --url http://127.0.0.1:{page}")
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    program = tmp_path / "bin" / "poller"  # as an installation makes it, of the tree that is tested
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={PAGE.parents[1]} exec {sys.executable} -m poller "$@"\n')
+    program.chmod(0o755)
+    path = f"{program.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path}
     shell = subprocess.Popen(
         ["bash", "-c", script],
         cwd=tmp_path,
@@ -52,6 +57,7 @@ def test_the_commands_of_the_quickstart_deliver_a_message(tmp_path: Path):
     finally:
         for job in jobs_of(shell.pid):
             os.killpg(job, signal.SIGKILL)
+    assert "ended with" in said, said
     log = (tmp_path / "poller.log").read_text()
     assert "poller.yaml: 1 mapping, all good" in said
     assert "hello, " in said, "by hand"
