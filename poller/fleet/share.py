@@ -8,7 +8,7 @@ import anyio
 
 from poller.fleet import quota
 from poller.fleet.fleet import Fleet
-from poller.model.errors import Superseded, Transient
+from poller.model.errors import Denied, Superseded, Transient
 from poller.model.facts import StoreFailed
 from poller.model.ports import Observe, Store
 
@@ -51,8 +51,8 @@ class Share:
         if not self._fleet.shared:
             return
         self._changed = changed
-        await self._fleet.serve(self._stream, self._wake)
         try:
+            await self._fleet.serve(self._stream, self._wake)
             while True:
                 self._news = anyio.Event()
                 satisfied = await self._try(self._wanted())
@@ -76,6 +76,7 @@ class Share:
         epoch = self._fleet.epoch
         try:
             row = await self._store.get(f"{_FOLDER}{self._stream}")
+            await self._fleet.look()  # a grant of somebody who has come since the last look is as good as any
             grants = quota.decode(row.value) if row else quota.Grants()
             after = quota.regrant(
                 grants,
@@ -91,7 +92,7 @@ class Share:
                 await self._store.put(f"{_FOLDER}{self._stream}", quota.encode(after), row.version if row else 0)
         except Superseded:
             return False
-        except Transient as error:
+        except (Transient, Denied) as error:
             self._observe(StoreFailed(reason=str(error)))
             return False
         self._part, self._epoch = min(granted, wanted), epoch

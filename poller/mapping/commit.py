@@ -15,7 +15,6 @@ from poller.mapping.row import ShardRow, decode_shard, encode
 from poller.mapping.tools import Tools
 from poller.model.errors import Superseded, Transient
 from poller.model.facts import CheckpointOutcome, CheckpointWritten
-from poller.model.ports import Row
 from poller.model.record import Position
 
 T = TypeVar("T")
@@ -38,6 +37,9 @@ class Checkpoint:
         self._asked = 0
         self._written = 0
         self._writing = anyio.Lock()
+        self._anew = False
+        self._unanswered: set[bytes] = set()
+        """What was sent in the name of this version, and may be stored or not."""
 
     @property
     def position(self) -> Position:
@@ -77,9 +79,19 @@ class Checkpoint:
         """Store the row if it is not stored yet. Raises `Superseded`."""
         await self.flush()
 
-    async def own(self, owner: str, epoch: int) -> None:
-        """Write who has the shard, together with all that is known of it. Raises `Superseded`."""
+    async def own(self, owner: str, epoch: int, *, anew: bool = False) -> None:
+        """Write who has the shard, together with all that is known of it.
+
+        Args:
+            owner: its name; "": nobody.
+            epoch: of the owner.
+            anew: write though the row says so already: somebody may be about to claim it as it is.
+
+        Raises:
+            Superseded: another process has written the row.
+        """
         self._owner = (owner, epoch)
+        self._anew |= anew
         await self.flush()
 
     async def end(self) -> None:
@@ -114,8 +126,9 @@ class Checkpoint:
 
     async def _write(self, new: ShardRow) -> None:
         self._unsaved = None
-        if new == self.row and self.version:
+        if new == self.row and self.version and not self._anew:
             return
+        self._anew = False
         self._write_at = anyio.current_time() + self._tools.store.pace
         try:
             self.version = await self._put(encode(new))
@@ -126,20 +139,24 @@ class Checkpoint:
         self._tell("written", new)
 
     async def _put(self, value: bytes) -> int:
-        tries = 0
-
-        async def put() -> int:
-            nonlocal tries
-            tries += 1
-            return await self._tools.store.put(self.key, value, self.version)
-
-        try:
-            return await self._patiently(put)
-        except Superseded:
-            ours = Row(value, self.version + 1)
-            if tries > 1 and await self._patiently(lambda: self._tools.store.get(self.key)) == ours:
-                return ours.version  # a try that failed had written it all the same
-            raise
+        """Write, whatever became of earlier tries: one that failed, or was cancelled, may have written all the same."""
+        while True:
+            doubt = set(self._unanswered)
+            self._unanswered.add(value)
+            try:
+                version = await self._patiently(lambda: self._tools.store.put(self.key, value, self.version))
+            except Superseded:
+                stored = await self._patiently(lambda: self._tools.store.get(self.key))
+                ours = stored is not None and stored.version == self.version + 1 and stored.value in self._unanswered
+                if stored is None or not ours:
+                    raise
+                version = stored.version
+                if stored.value != value and stored.value in doubt:
+                    self.row, self.version = decode_shard(stored.value), version
+                    self._unanswered.clear()
+                    continue
+            self._unanswered.clear()
+            return version
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """A call to the store, again and again until it does not fail in passing."""

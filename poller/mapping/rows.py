@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+import anyio
+
 from poller.fleet.assign import Seat
 from poller.mapping.commit import Checkpoint
 from poller.mapping.row import ShardRow, decode_shard
 from poller.mapping.tools import Tools
+from poller.model.errors import Transient
+from poller.model.facts import StoreFailed
 from poller.model.record import Partition, Position
 
 
@@ -30,20 +34,32 @@ class Rows:
         """
         taken: set[str] = set()
         found: set[str] = set()
+        before = {shard: checkpoint.version for shard, checkpoint in self._kept.items()}
         async for key, stored in self._tools.store.scan(f"{self._prefix}/"):
             shard = key.removeprefix(f"{self._prefix}/")
             found.add(shard)
             known = self._kept.get(shard)
             if shard not in running:
-                if known is None or known.version != stored.version:
+                # What we wrote ourselves since we asked is younger than the answer.
+                if known is None or (known.version != stored.version and before.get(shard) == known.version):
                     row = decode_shard(stored.value)
                     self._kept[shard] = Checkpoint(self._tools, key, shard, row, stored.version)
             elif known and stored.version > known.version and self._is_anothers(decode_shard(stored.value)):
                 taken.add(shard)
-        for shard in self._kept.keys() - found - set(running):
-            if self._kept[shard].version:
-                del self._kept[shard]  # somebody removed it
+        for shard in before.keys() - found:
+            if before[shard] and shard in self._kept and self._kept[shard].version == before[shard]:
+                self._removed(shard, running=shard in running)
         return frozenset(taken)
+
+    def _removed(self, shard: str, *, running: bool) -> None:
+        """Somebody removed a row: one that has ended has been forgotten, another begins again where we saw it last."""
+        known = self._kept[shard]
+        if known.row.ended and not running:
+            del self._kept[shard]
+        elif running:
+            known.version = 0
+        else:
+            self._kept[shard] = Checkpoint(self._tools, known.key, shard, known.row, 0)
 
     def _is_anothers(self, row: ShardRow) -> bool:
         return row.owner != self._tools.fleet.name
@@ -62,8 +78,16 @@ class Rows:
         return self._kept[shard]
 
     async def reread(self, shard: str) -> None:
-        """Read the row of a shard that another replica has written."""
-        self._kept[shard] = await self._kept[shard].reread()
+        """Read the row of a shard that another replica has written, and who is there: whoever wrote it may be new."""
+        found = await self._kept[shard].reread()
+        while True:
+            try:
+                await self._tools.fleet.look()
+                break
+            except Transient as error:
+                self._tools.observe(StoreFailed(reason=str(error)))
+                await anyio.sleep(self._tools.fleet.limits.watch)
+        self._kept[shard] = found
 
     def drop(self, shard: str) -> None:
         """The row was removed."""
@@ -72,6 +96,10 @@ class Rows:
     def all(self) -> Mapping[str, ShardRow]:
         """Every row."""
         return {shard: checkpoint.row for shard, checkpoint in self._kept.items()}
+
+    def naming(self, owner: str) -> frozenset[str]:
+        """Shards whose rows name this owner, in whichever of its lives."""
+        return frozenset(shard for shard, checkpoint in self._kept.items() if checkpoint.row.owner == owner)
 
     def holder(self, shard: str) -> str:
         """The live member that has a shard; "" when nobody has it."""

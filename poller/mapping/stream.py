@@ -12,22 +12,23 @@ import anyio
 from anyio.abc import TaskGroup
 
 from poller.fleet.assign import Seat
-from poller.mapping import progress, row, shards
+from poller.mapping import progress, row
 from poller.mapping.commit import Checkpoint
 from poller.mapping.hold import ShardHold
+from poller.mapping.listing import Listing
 from poller.mapping.rows import Rows
 from poller.mapping.shard import process
 from poller.mapping.start import find_start
 from poller.mapping.tools import Tools
 from poller.mapping.turn import Turn, turn
-from poller.model.errors import Denied, ShardGone, Superseded, Transient, Trimmed
-from poller.model.facts import MappingProblem, RecordsDropped, ShardMoved, ShardPassed, SourceListed, StoreFailed
+from poller.model.errors import Superseded, Transient
+from poller.model.facts import ShardMoved, ShardPassed, StoreFailed
 from poller.model.record import At, Cursor, Topology, TrimHorizon
 
-_LISTING_SOON, _LISTING_LATER = 1.0, 60.0
-"""Seconds between two listings: soon after a shard ended (its children may not be listed yet), doubling to later."""
 _LOOK_EVERY = 20.0
 """Seconds between two looks at the rows while nothing seems to happen: bells may be lost."""
+_LOOK_SOON = 2.0
+"""The same while somebody should take a shard and does not yet."""
 _FLUSH_EVERY = 0.5
 """Seconds between two looks for rows that have to be written now."""
 
@@ -44,6 +45,8 @@ class _Run:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     to: str = ""
     """Who shall have it next."""
+    lost: bool = False
+    """Another replica has taken it."""
 
 
 class Stream:
@@ -52,33 +55,36 @@ class Stream:
     def __init__(self, tools: Tools, topology: Topology) -> None:
         self._tools = tools
         self._fleet = tools.fleet
-        self._topology = topology
         self._prefix = row.prefix(tools.mapping, tools.source_name, topology.identity)
         self._rows = Rows(tools, self._prefix)
+        self._listing = Listing(tools, topology, self._rows)
         self._running: dict[str, _Run] = {}
         self._elsewhere: dict[str, str] = {}
         self._free_since: dict[str, float] = {}
         self._next: Mapping[str, str] = {}
         self._let_go: set[str] = set()
+        self._wanted: frozenset[str] = frozenset()
+        self._inherited: frozenset[str] = frozenset()
+        """Shards that were ours before this began: others may have thought them free while nobody served the stream."""
         self._latest: Mapping[str, Cursor] = {}
-        self._missing: frozenset[str] = frozenset()
         self._blocked: frozenset[str] = frozenset()
-        self._unnamed: Mapping[str, float] = {}
-        self._listed_anew = True
         self._nap = anyio.CancelScope()
-        self._listing_pause = _LISTING_SOON
-        self._list_at = self._look_at = -math.inf
+        self._look_at = -math.inf
 
     async def run(self) -> None:
         """Process the stream until the stop."""
         await self._tools.unless_stopped(partial(self._fleet.serve, self._prefix, self._wake))
         try:
             await self._look()
-            found = await self._tools.unless_stopped(partial(find_start, self._tools, self._topology, self._prefix))
+            found = await self._tools.unless_stopped(
+                partial(find_start, self._tools, self._listing.topology, self._prefix)
+            )
             if found is None:
                 return
             start, self._latest = found
             await self._look()
+            if self._fleet.shared:
+                self._inherited = self._rows.naming(self._fleet.name)
             async with anyio.create_task_group() as around:
                 around.start_soon(self._pass_the_stop_on)
                 if self._tools.store.pace:
@@ -90,17 +96,14 @@ class Stream:
             self._fleet.cease(self._prefix)
 
     async def _keep_following(self, start: TrimHorizon | At, tasks: TaskGroup) -> None:
-        self._list_at = anyio.current_time() + self._listing_pause
         while not self._tools.stop.is_set():
             await self._follow(start, tasks)
             await self._sleep()
             now = anyio.current_time()
             if self._tools.stop.is_set():
                 return
-            if now >= self._list_at:
-                await self._tools.unless_stopped(self._list)
-                self._listing_pause = min(_LISTING_LATER, self._listing_pause * 2)
-                self._list_at = anyio.current_time() + self._listing_pause
+            if now >= self._listing.at:
+                await self._listing.again()
             if self._fleet.shared and now >= self._look_at:
                 await self._look_again()
 
@@ -111,13 +114,13 @@ class Stream:
 
     async def _sleep(self) -> None:
         look_at = self._look_at if self._fleet.shared else math.inf
-        with anyio.move_on_after(min(self._list_at, look_at) - anyio.current_time()) as self._nap:
+        with anyio.move_on_after(min(self._listing.at, look_at) - anyio.current_time()) as self._nap:
             await self._tools.stop.wait()
 
     async def _pass_the_stop_on(self) -> None:
         await self._tools.stop.wait()
         if self._fleet.leaving:
-            self._next = self._fleet.assigned(self._prefix, self._seats(self._running))
+            self._next = self._fleet.assigned(self._prefix, self._seats(self._wanted | self._running.keys()))
         for shard, run in self._running.items():
             run.to = self._next.get(shard, "")
             run.stop.set()
@@ -128,7 +131,9 @@ class Stream:
         """Read the rows as the others left them, then who is there. Raises `Transient`."""
         self._look_at = anyio.current_time() + _LOOK_EVERY
         for shard in await self._rows.look(self._running):
-            self._running[shard].stop.set()  # its next write will tell it
+            if run := self._running.get(shard):  # or it has come to its end while we looked
+                run.lost = True
+                run.stop.set()
         await self._fleet.look()
 
     async def _look_again(self) -> None:
@@ -163,31 +168,26 @@ class Stream:
 
     async def _follow(self, start: TrimHorizon | At, tasks: TaskGroup) -> None:
         """Open what is ours to read, tell what waits, give up what the stream dropped."""
-        rows = self._rows.all()
-        missing = self._missing if self._listed_anew else frozenset()  # the same listing twice proves nothing
-        plan = shards.plan(self._topology.partitions, rows, start=start, missing=missing)
+        plan = await self._listing.plan(start, self._running.keys())
         for shard in plan.lost - self._running.keys():
             await self._look_for_lost(shard, tasks)
-        if self._listed_anew:
-            await self._forget(rows)
-            if plan.missing - self._missing:
-                self._listing_pause = _LISTING_SOON
-                self._list_at = min(self._list_at, anyio.current_time() + _LISTING_SOON)
-            self._missing = plan.missing
         for shard in plan.blocked.keys() - self._blocked:
             self._moved(shard, "blocked_on_parent", " ".join(plan.blocked[shard]))
         self._blocked = frozenset(plan.blocked)
+        self._wanted = frozenset(plan.open)
         seats = self._seats(plan.open)
         targets = self._fleet.assigned(self._prefix, seats)
         for shard, position in plan.open.items():
             what = self._turn(shard, seats[shard], targets.get(shard, ""))
             self._take_turn(shard, what, self._rows.of(shard, position), targets, tasks)
+            if what == "leave" and not seats[shard].holder:  # whoever it is meant for may see things differently
+                self._look_at = min(self._look_at, anyio.current_time() + _LOOK_SOON)
 
     def _seats(self, wanted: Collection[str]) -> Mapping[str, Seat]:
         """Who has each of these listed shards now."""
         return {
             shard.id: self._rows.seat(shard, running=shard.id in self._running)
-            for shard in self._topology.partitions
+            for shard in self._listing.topology.partitions
             if shard.id in wanted
         }
 
@@ -215,14 +215,21 @@ class Stream:
             run.stop.set()
         elif what == "open":
             self._open(shard, checkpoint, tasks)
-        elif what == "keep" and checkpoint.row.epoch != self._fleet.epoch and checkpoint.version:
+        elif what == "keep" and self._is_stale(shard, checkpoint):
             tasks.start_soon(self._reassert, shard)
         holder = self._rows.holder(shard) if what == "leave" else ""
         if holder and self._elsewhere.get(shard) != holder:
             self._moved(shard, "elsewhere", progress.spell(checkpoint.position), owner=holder)
             self._elsewhere[shard] = holder
 
+    def _is_stale(self, shard: str, checkpoint: Checkpoint) -> bool:
+        """Whether the row of a shard in our hands does not say so: it names an older life of ours, or was removed."""
+        opened = checkpoint.row.owner == self._fleet.name and not self._running[shard].stop.is_set()
+        return opened and (checkpoint.row.epoch != self._fleet.epoch or not checkpoint.version)
+
     def _open(self, shard: str, checkpoint: Checkpoint, tasks: TaskGroup) -> None:
+        if self._tools.stop.is_set():
+            return  # what runs has been told, and nobody would tell this one
         adopted = self._rows.holder(shard) == self._fleet.name
         self._elsewhere.pop(shard, None)
         self._free_since.pop(shard, None)
@@ -232,11 +239,12 @@ class Stream:
     async def _run_shard(self, shard: str, checkpoint: Checkpoint, run: _Run) -> None:
         """Process a shard to its end, the stop, or the loss of its ownership."""
         state: Literal["ended", "released"] = "released"
-        superseded = False
+        owned = superseded = False
         try:
             with run.scope:
                 before = checkpoint.version
-                await checkpoint.own(self._fleet.name, self._fleet.epoch)
+                await checkpoint.own(self._fleet.name, self._fleet.epoch, anew=shard in self._inherited)
+                owned = True
                 if self._fleet.shared:
                     self._passed(shard, "adopted" if checkpoint.version == before else "claimed")
                 self._moved(shard, "owned", progress.spell(checkpoint.position))
@@ -244,20 +252,22 @@ class Stream:
                     await checkpoint.end()
                     self._fleet.handed()
                     state = "ended"
+                elif run.lost:
+                    superseded = True
                 else:
                     await self._let_shard_go(shard, checkpoint, run)
         except* Superseded:
             superseded = True
         if superseded or run.scope.cancelled_caught:
-            self._passed(shard, "lost")
+            if owned:  # or another was faster
+                self._passed(shard, "lost")
             await self._rows.reread(shard)
         del self._running[shard]
         self._moved(shard, state, progress.spell(checkpoint.position))
         if run.to:
             return
         if state == "ended" or shard not in self._let_go:  # one that goes again and again waits for its turn
-            self._listing_pause = _LISTING_SOON
-            self._list_at = -math.inf
+            self._listing.soon()
             self._nap.cancel()
         self._let_go.add(shard)
 
@@ -280,80 +290,17 @@ class Stream:
         self._passed(shard, "handed_over", run.to)
 
     def _kept_for(self) -> float:
-        return self._topology.retention
-
-    # ---------------------------------------------------------------- shards that are not listed
+        return self._listing.topology.retention
 
     async def _look_for_lost(self, shard: str, tasks: TaskGroup) -> None:
         """A shard that we have not finished is not listed any more."""
         if self._rows.holder(shard) not in ("", self._fleet.name):
             return  # its owner will find out
-        gone = await self._tools.unless_stopped(partial(self._is_gone, shard))
+        gone = await self._listing.is_gone(shard)
         if gone:
-            await self._give_up(shard, self._rows[shard])
+            await self._listing.give_up(shard, self._rows[shard])
         elif gone is not None:  # it is there, only not listed, and its children wait for it
             self._open(shard, self._rows[shard], tasks)
-
-    async def _is_gone(self, shard: str) -> bool:
-        """Whether a shard that is not listed has left the stream: listings may be torn, and giving up is for ever."""
-        try:
-            await self._tools.source.latest(shard)
-        except (ShardGone, Trimmed):
-            return True
-        except (Transient, Denied):
-            pass  # reading it will tell
-        return False
-
-    async def _give_up(self, shard: str, checkpoint: Checkpoint) -> None:
-        """A shard that we had not finished has left the stream: say what is lost, and let its children start."""
-        try:
-            await checkpoint.own(self._fleet.name, self._fleet.epoch)
-        except Superseded:
-            await self._rows.reread(shard)
-            return
-        self._tools.observe(
-            RecordsDropped(
-                mapping=self._tools.mapping,
-                shard=shard,
-                condition="Trimmed",
-                records=0,
-                first=progress.spell(checkpoint.position),
-                last="SHARD_END",
-            )
-        )
-        await checkpoint.end()
-        self._moved(shard, "ended")
-
-    async def _forget(self, rows: Mapping[str, row.ShardRow]) -> None:
-        """Remove the rows of shards that left the stream long ago: DynamoDB makes new ones every four hours."""
-        listed, now = self._topology.partitions, anyio.current_time()
-        self._unnamed = shards.unnamed(listed, rows, since=self._unnamed, now=now)
-        if self._fleet.name != min(self._fleet.live(), default=""):
-            return  # one of all does it
-        for shard in shards.forgettable(listed, rows, since=self._unnamed, now=now) - self._running.keys():
-            if await self._rows[shard].remove():
-                self._rows.drop(shard)
-                self._let_go.discard(shard)
-                self._moved(shard, "forgotten")
-
-    async def _list(self) -> None:
-        """List the shards again; a listing that fails stops no shard.
-
-        Raises:
-            Transient: another stream stands under the name; the mapping has to begin anew.
-        """
-        self._listed_anew = False
-        try:
-            topology = await self._tools.source.topology()
-        except (Transient, Denied) as error:
-            self._tools.observe(
-                MappingProblem(mapping=self._tools.mapping, reason=str(error), retry_in=self._listing_pause)
-            )
-            return
-        if topology.identity != self._topology.identity:
-            raise Transient(f"{self._tools.source_name} was deleted and created anew: starting afresh")
-        self._topology, self._listed_anew = topology, True
-        self._tools.observe(SourceListed(mapping=self._tools.mapping, retention=topology.retention))
 
     # ---------------------------------------------------------------- what is told
 

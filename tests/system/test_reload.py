@@ -18,6 +18,7 @@ _SUCCESSFUL = "poller_config_last_reload_successful"
 
 async def _reload(daemon: Daemon, config: Path, document: dict[str, Any]) -> None:
     """Write a good file, and wait until it is followed."""
+    await daemon.line("configuration read")
     before = len(daemon.lines("configuration read"))
     write(config, document)
     daemon.send(signal.SIGHUP)
