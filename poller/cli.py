@@ -34,12 +34,15 @@ def main() -> None:
     show_default=True,
 )
 @click.option("--log-format", type=click.Choice(["json", "console"]), help="Default: console on a terminal, else json.")
-def run(config: Path, log_level: str, log_format: str | None) -> None:
+@click.option("--dry-run", is_flag=True, help="Invoke nothing, store nothing; log what would have been sent.")
+def run(config: Path, log_level: str, log_format: str | None, *, dry_run: bool) -> None:
     """Run the daemon in the foreground. SIGTERM or SIGINT stops it, SIGHUP reloads CONFIG (a file or a folder)."""
-    from poller.service import app, logs
+    from poller.service import app, aside, logs
 
     chosen = log_format or ("console" if sys.stderr.isatty() else "json")
     logs.configure(log_level, "json" if chosen == "json" else "console", sys.stderr)
+    if dry_run:
+        sys.exit(_or_refuse(lambda: aside.dry_run(config, os.environ)))
     sys.exit(_or_refuse(lambda: app.run(config, os.environ)))
 
 
@@ -75,6 +78,125 @@ def status(url: str, *, as_json: bool) -> None:
     from poller.service.status import show_status
 
     sys.exit(show_status(url, as_json))
+
+
+_url = click.option("--url", default="http://127.0.0.1:9464", show_default=True, help="Where the daemon serves HTTP.")
+_token = click.option(
+    "--token", envvar="POLLER_TOKEN", help="Its server.token. Default: the environment's POLLER_TOKEN."
+)
+_shard = click.option("--shard", default="", help="Only this shard of a stream.")
+
+
+@main.command()
+@click.argument("mapping")
+@_shard
+@_url
+@_token
+def pause(mapping: str, shard: str, url: str, token: str | None) -> None:
+    """Deliver nothing of MAPPING, on all replicas, until `poller resume`. Its iterator age keeps growing."""
+    from poller.service.ordering import order
+
+    sys.exit(order(url, token, mapping, "pause", {"shard": shard}))
+
+
+@main.command()
+@click.argument("mapping")
+@_shard
+@_url
+@_token
+def resume(mapping: str, shard: str, url: str, token: str | None) -> None:
+    """Let MAPPING, with all its shards, or one shard go on."""
+    from poller.service.ordering import order
+
+    sys.exit(order(url, token, mapping, "resume", {"shard": shard}))
+
+
+@main.command()
+@click.argument("mapping")
+@click.option(
+    "--to", required=True, help="TRIM_HORIZON, LATEST, a time (ISO 8601 or unix seconds), or a sequence number."
+)
+@click.option("--after", is_flag=True, help="Go on behind the record of that sequence number.")
+@_shard
+@_url
+@_token
+def seek(mapping: str, to: str, shard: str, url: str, token: str | None, *, after: bool) -> None:
+    """Have MAPPING, a stream's, go on elsewhere: what lies between is passed over, or delivered again."""
+    from poller.service.ordering import order
+
+    sys.exit(order(url, token, mapping, "seek", {"shard": shard, "to": to, "after": after}))
+
+
+@main.command()
+@_config
+@click.argument("mapping")
+@click.option("--from", "since", required=True, help="A time: ISO 8601 or unix seconds.")
+@click.option("--to", "until", required=True, help="A later one, which is over.")
+@click.option("--function", help="Invoke this function of CONFIG in place of the mapping's.")
+def replay(config: Path, mapping: str, since: str, until: str, function: str | None) -> None:
+    """Deliver again what arrived in MAPPING's stream in a span of time; its checkpoint stays where it is.
+
+    Uses the mapping's filters, batches, retries and destination. Run it again to go on after a stop or a crash.
+    """
+    from poller.service import aside, logs
+
+    logs.configure("info", "console" if sys.stderr.isatty() else "json", sys.stderr)
+    span = {"since": since, "until": until}
+    sys.exit(_or_refuse(lambda: aside.replay(config, os.environ, mapping=mapping, function=function, **span)))
+
+
+@main.command()
+@_config
+@click.argument("mapping")
+@click.option("--dry-run", is_flag=True, help="Say what would be delivered, and deliver and remove nothing.")
+@click.option("--drop-expired", is_flag=True, help="Remove the documents whose records have left the stream.")
+def redrive(config: Path, mapping: str, *, dry_run: bool, drop_expired: bool) -> None:
+    """Deliver again what MAPPING gave up, as its on-failure destination (a queue or a bucket) was told.
+
+    A document is removed when its batch is delivered. One that fails stays, and so do those behind it in its shard.
+    """
+    from poller.service import logs
+    from poller.service.redrive import redrive as again
+
+    logs.configure("error", "console", sys.stderr)
+    how = {"dry_run": dry_run, "drop_expired": drop_expired}
+    sys.exit(_or_refuse(lambda: again(config, os.environ, mapping=mapping, tell=click.echo, **how)))
+
+
+@main.group()
+def checkpoints() -> None:
+    """Write the stored positions to a file, or read them from one."""
+
+
+@checkpoints.command("export")
+@_config
+@click.argument("mapping", required=False)
+def export_(config: Path, mapping: str | None) -> None:
+    """Print the positions of MAPPING, or of all mappings of streams, as JSON."""
+    from poller.service import logs
+    from poller.service.checkpoints import export
+
+    logs.configure("error", "console", sys.stderr)
+
+    async def exported() -> int:
+        click.echo(await export(config, os.environ, mapping=mapping))
+        return 0
+
+    sys.exit(_or_refuse(exported))
+
+
+@checkpoints.command("import")
+@_config
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--force", is_flag=True, help="Also while a replica that lives has the shards and they are not paused.")
+@click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
+def import_(config: Path, file: Path, *, force: bool, dry_run: bool) -> None:
+    """Make the stored positions those of FILE, which `poller checkpoints export` wrote."""
+    from poller.service import checkpoints, logs
+
+    logs.configure("error", "console", sys.stderr)
+    how = {"force": force, "dry_run": dry_run}
+    sys.exit(_or_refuse(lambda: checkpoints.import_(config, os.environ, file, tell=click.echo, **how)))
 
 
 @main.command()

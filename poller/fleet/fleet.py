@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import anyio
 from anyio.abc import TaskStatus
@@ -28,6 +29,7 @@ class Fleet:
         self._life = Life(store, who, time, observe, limits, self._tell_all)
         self._watch = Watch(store, who.name, time, observe, limits, self._tell_all)
         self._wakers: dict[str, Callable[[], None]] = {}
+        self._hearers: list[Callable[[], None]] = []
         self._seats: dict[str, Mapping[Shard, Seat]] = {}
 
     # ---------------------------------------------------------------- what the mappings ask
@@ -107,6 +109,20 @@ class Fleet:
         if self.shared:
             self._life.handed(name, self.roster)
 
+    def ring(self) -> None:
+        """Have everybody look again, this replica too: something was stored that all have to know."""
+        self.handed()
+        self._tell_all()
+
+    @contextmanager
+    def heard(self, woken: Callable[[], None]) -> Iterator[None]:
+        """Have something called whenever the fleet changes or somebody rings."""
+        self._hearers.append(woken)
+        try:
+            yield
+        finally:
+            self._hearers.remove(woken)
+
     async def look(self) -> None:
         """Read what the others say of themselves, now. Raises `Transient`."""
         if self.shared:
@@ -168,5 +184,5 @@ class Fleet:
         return staying if self.leaving else staying | {self.name: frozenset(self._wakers)}
 
     def _tell_all(self) -> None:
-        for woken in list(self._wakers.values()):
+        for woken in [*self._wakers.values(), *self._hearers]:
             woken()

@@ -11,7 +11,7 @@ import msgspec
 import tenacity
 
 from poller.mapping import progress
-from poller.mapping.row import ShardRow, decode_shard, encode
+from poller.mapping.row import LaneRow, ShardRow, decode_shard, encode
 from poller.mapping.tools import Tools
 from poller.model.errors import Superseded, Transient
 from poller.model.facts import CheckpointOutcome, CheckpointWritten
@@ -100,6 +100,26 @@ class Checkpoint:
         self._unsaved = lambda: ShardRow(position=position, ended=True)
         await self.flush()
 
+    async def jump(self, position: Position | None, serial: int, *, onwards: bool = False) -> None:
+        """Go on elsewhere, as an operator wishes: batches in the middle of retries and an open window are forgotten.
+
+        Nobody else may be writing the row for this process.
+
+        Args:
+            position: which may lie behind the present one; None: it stays, with all that is known of the shard.
+            serial: of the wish.
+            onwards: nothing comes again that a lane which stands ahead has settled.
+
+        Raises:
+            Superseded: another process has written the row.
+        """
+        async with self._writing:
+            new = self._composed()
+            if position is not None:
+                done = tuple(LaneRow(done=lane.done) for lane in new.lanes) if onwards else ()
+                new = ShardRow(position=position, lanes=done, owner=new.owner, epoch=new.epoch)
+            await self._write(msgspec.structs.replace(new, steered=serial))
+
     async def remove(self) -> bool:
         """Take the row out of the store. False when the store fails now: there is no haste."""
         try:
@@ -122,7 +142,7 @@ class Checkpoint:
         new = self._unsaved() if self._unsaved else self.row
         owner, epoch = self._owner
         position = progress.forward(self.row.position, new.position)
-        return msgspec.structs.replace(new, position=position, owner=owner, epoch=epoch)
+        return msgspec.structs.replace(new, position=position, owner=owner, epoch=epoch, steered=self.row.steered)
 
     async def _write(self, new: ShardRow) -> None:
         self._unsaved = None

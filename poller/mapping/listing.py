@@ -62,14 +62,17 @@ class Listing:
         self.topology, self._anew = topology, True
         self._tools.observe(SourceListed(mapping=self._tools.mapping, retention=topology.retention))
 
-    async def plan(self, start: TrimHorizon | At, running: Collection[str]) -> shards.Plan:
+    async def plan(
+        self, start: TrimHorizon | At, rows: Mapping[str, row.ShardRow], running: Collection[str]
+    ) -> shards.Plan:
         """What to do with every shard; rows that say nothing any more are removed.
 
         Args:
             start: where the mapping began.
+            rows: as operators wish them.
             running: shards in our hands.
         """
-        rows, anew = self._rows.all(), self._anew
+        anew = self._anew
         if anew:  # the same listing looked at twice proves nothing
             self._missing_before, self._anew = self._missing, False
         plan = shards.plan(self.topology.partitions, rows, start=start, missing=self._missing_before)

@@ -60,6 +60,8 @@ class ShardRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The replica that has the shard; "": nobody."""
     epoch: int = 0
     """Of the owner: in an older one than its present the shard is free."""
+    steered: int = 0
+    """The last seek of an operator that moved it."""
 
 
 def prefix(mapping: str, source: str, identity: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from poller.mapping.queue import Queue
+from poller.mapping.gate import Gate
 from poller.mapping.stream import Stream
 from poller.mapping.tools import Tools
 from poller.model.facts import SourceListed
@@ -21,7 +21,6 @@ async def run_mapping(tools: Tools) -> None:
         return
     tools.observe(SourceListed(mapping=tools.mapping, retention=topology.retention))
     if tools.source.redelivers:
-        with tools.budget.join() as holder:
-            await Queue(tools, topology, holder).run()
+        await Gate(tools, topology).run()
     else:
         await Stream(tools, topology).run()

@@ -12,15 +12,17 @@ import anyio
 from anyio.abc import TaskGroup
 
 from poller.fleet.assign import Seat
-from poller.mapping import progress, row
+from poller.mapping import obey, progress, row, steer
 from poller.mapping.commit import Checkpoint
 from poller.mapping.hold import ShardHold
 from poller.mapping.listing import Listing
 from poller.mapping.rows import Rows
 from poller.mapping.shard import process
 from poller.mapping.start import find_start
+from poller.mapping.steer import Seek
 from poller.mapping.tools import Tools
 from poller.mapping.turn import Turn, turn
+from poller.mapping.wishes import Steering
 from poller.model.errors import Superseded, Transient
 from poller.model.facts import ShardMoved, ShardPassed, StoreFailed
 from poller.model.record import At, Cursor, Topology, TrimHorizon
@@ -47,6 +49,12 @@ class _Run:
     """Who shall have it next."""
     lost: bool = False
     """Another replica has taken it."""
+    paused: bool = False
+    """Nothing of it is delivered."""
+    seek: Seek | None = None
+    """What it obeys first."""
+    again: bool = False
+    """It is stopped only to be opened anew, as operators wish it."""
 
 
 class Stream:
@@ -58,6 +66,7 @@ class Stream:
         self._prefix = row.prefix(tools.mapping, tools.source_name, topology.identity)
         self._rows = Rows(tools, self._prefix)
         self._listing = Listing(tools, topology, self._rows)
+        self._steering = Steering(tools, self._prefix)
         self._running: dict[str, _Run] = {}
         self._elsewhere: dict[str, str] = {}
         self._free_since: dict[str, float] = {}
@@ -104,7 +113,7 @@ class Stream:
                 return
             if now >= self._listing.at:
                 await self._listing.again()
-            if self._fleet.shared and now >= self._look_at:
+            if now >= self._look_at:
                 await self._look_again()
 
     def _wake(self) -> None:
@@ -113,8 +122,7 @@ class Stream:
         self._nap.cancel()
 
     async def _sleep(self) -> None:
-        look_at = self._look_at if self._fleet.shared else math.inf
-        with anyio.move_on_after(min(self._listing.at, look_at) - anyio.current_time()) as self._nap:
+        with anyio.move_on_after(min(self._listing.at, self._look_at) - anyio.current_time()) as self._nap:
             await self._tools.stop.wait()
 
     async def _pass_the_stop_on(self) -> None:
@@ -128,8 +136,9 @@ class Stream:
     # ---------------------------------------------------------------- rows
 
     async def _look(self) -> None:
-        """Read the rows as the others left them, then who is there. Raises `Transient`."""
-        self._look_at = anyio.current_time() + _LOOK_EVERY
+        """Read what is wished, the rows as the others left them, then who is there. Raises `Transient`."""
+        self._look_at = anyio.current_time() + _LOOK_EVERY if self._fleet.shared else math.inf
+        await self._steering.look()
         for shard in await self._rows.look(self._running):
             if run := self._running.get(shard):  # or it has come to its end while we looked
                 run.lost = True
@@ -168,13 +177,15 @@ class Stream:
 
     async def _follow(self, start: TrimHorizon | At, tasks: TaskGroup) -> None:
         """Open what is ours to read, tell what waits, give up what the stream dropped."""
-        plan = await self._listing.plan(start, self._running.keys())
+        rows = steer.as_wished(self._rows.all(), self._steering.wishes, self._prefix, self._listing.topology.partitions)
+        plan = await self._listing.plan(start, rows, self._running.keys())
         for shard in plan.lost - self._running.keys():
             await self._look_for_lost(shard, tasks)
         for shard in plan.blocked.keys() - self._blocked:
             self._moved(shard, "blocked_on_parent", " ".join(plan.blocked[shard]))
         self._blocked = frozenset(plan.blocked)
         self._wanted = frozenset(plan.open)
+        self._stop_what_changes(steer.reopened(plan.blocked, rows))
         seats = self._seats(plan.open)
         targets = self._fleet.assigned(self._prefix, seats)
         for shard, position in plan.open.items():
@@ -182,6 +193,16 @@ class Stream:
             self._take_turn(shard, what, self._rows.of(shard, position), targets, tasks)
             if what == "leave" and not seats[shard].holder:  # whoever it is meant for may see things differently
                 self._look_at = min(self._look_at, anyio.current_time() + _LOOK_SOON)
+        await self._steering.tidy(self._rows.all(), self._listing.topology.partitions)
+
+    def _stop_what_changes(self, waiting: Collection[str]) -> None:
+        """Stop the shards that have to be opened anew because of what operators wish, or that wait for parents again."""
+        for shard, run in self._running.items():
+            seek = self._steering.pending(shard, self._rows[shard].row)
+            paused = self._steering.paused(shard) is not None
+            if shard in waiting or paused != run.paused or (seek and seek != run.seek):
+                run.again = True
+                run.stop.set()
 
     def _seats(self, wanted: Collection[str]) -> Mapping[str, Seat]:
         """Who has each of these listed shards now."""
@@ -233,7 +254,8 @@ class Stream:
         adopted = self._rows.holder(shard) == self._fleet.name
         self._elsewhere.pop(shard, None)
         self._free_since.pop(shard, None)
-        run = self._running[shard] = _Run(since=anyio.current_time(), handed=adopted)
+        paused, seek = self._steering.paused(shard) is not None, self._steering.pending(shard, checkpoint.row)
+        run = self._running[shard] = _Run(since=anyio.current_time(), handed=adopted, paused=paused, seek=seek)
         tasks.start_soon(self._run_shard, shard, checkpoint, run)
 
     async def _run_shard(self, shard: str, checkpoint: Checkpoint, run: _Run) -> None:
@@ -266,6 +288,9 @@ class Stream:
         self._moved(shard, state, progress.spell(checkpoint.position))
         if run.to:
             return
+        if run.again:
+            self._wake()
+            return
         if state == "ended" or shard not in self._let_go:  # one that goes again and again waits for its turn
             self._listing.soon()
             self._nap.cancel()
@@ -273,12 +298,16 @@ class Stream:
 
     async def _process(self, shard: str, checkpoint: Checkpoint, run: _Run) -> bool:
         """Read, batch and deliver. Answers whether the shard's end was reached and settled."""
+        tools = replace(self._tools, stop=run.stop)
+        if run.seek and not await obey.seek(tools, shard, checkpoint, run.seek):
+            return False
+        if run.paused:
+            return await obey.stand_still(tools, shard, checkpoint)
         cursor = self._latest.get(shard)
         if cursor is None or cursor.position != checkpoint.position:
             cursor = Cursor(position=checkpoint.position)
         hold = ShardHold(self._fleet, checkpoint) if self._fleet.shared else None
-        tools = replace(self._tools, stop=run.stop, hold=hold)
-        return await process(tools, shard, checkpoint, cursor, self._kept_for)
+        return await process(replace(tools, hold=hold), shard, checkpoint, cursor, self._kept_for)
 
     async def _let_shard_go(self, shard: str, checkpoint: Checkpoint, run: _Run) -> None:
         """Store what is not stored yet; and, in the same write, who has the shard next."""

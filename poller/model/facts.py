@@ -187,6 +187,49 @@ class ShardPassed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OrderTaken:
+    """An operator's order was stored, for whoever has the shards to obey."""
+
+    mapping: str
+    shard: str
+    """"" for the mapping as a whole."""
+    verb: Literal["pause", "resume", "seek"]
+    asked: str
+    """Where a seek goes; ""."""
+    who: str
+    """As the operator says, and from where."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WishesSeen:
+    """What operators wish of a mapping was read. Times are unix seconds."""
+
+    mapping: str
+    paused: tuple[str, float] | None
+    """By whom and since when the whole mapping is paused."""
+    shards: Mapping[str, tuple[str, float]]
+    """Shards that are paused by themselves: by whom, since when."""
+    seeks: Mapping[str, tuple[str, str, float]]
+    """Shards that may have yet to obey a seek: to where, by whom, since when."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardSought:
+    """A shard's position was moved because an operator wished it: what lies between is passed over, or comes again."""
+
+    mapping: str
+    shard: str
+    asked: str
+    """The place as it was asked for."""
+    who: str
+    at: float
+    """When it was asked for, unix seconds."""
+    before: str
+    after: str
+    """Positions, for people; the same when there was nothing to pass over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemberMoved:
     """A replica came, leaves, or is gone."""
 
@@ -300,6 +343,9 @@ Fact: TypeAlias = (
     | ShardStands
     | ShardMoved
     | ShardPassed
+    | OrderTaken
+    | WishesSeen
+    | ShardSought
     | MemberMoved
     | RosterSeen
     | SelfFenced

@@ -9,7 +9,7 @@ import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from poller.service.board import Board, MappingView
 from poller.service.http import serve
 from poller.service.logs import LogFacts
 from poller.service.metrics import Metrics
+from poller.service.steering import Orders
 from poller.service.supervisor import House, Supervisor
 from poller.service.tracing import traced
 from poller.settings import MappingSettings, Settings, load
@@ -177,11 +178,12 @@ class App:
             open_aws(settings.aws) as aws,
             self._opened(settings.store, aws) as store,
             _named(settings) as name,
-            serve(settings.server.host, settings.server.port, metrics=self._metrics, board=self._board) as port,
+            self._served(settings, orders := self._orders(store, aws)) as port,
         ):
             address = f"http://{settings.server.host}:{port}/"
             _log.info("listening", extra={"fields": {"address": address}})
             fleet = self._fleet(settings, store, name, address)
+            orders.ring = fleet.ring
             house = House(
                 aws=aws,
                 store=store,
@@ -201,6 +203,16 @@ class App:
         if not finished:
             _log.warning("shutdown_grace is over: what is in flight will be delivered again")
         return finished
+
+    def _orders(self, store: Store, aws: Aws) -> Orders:
+        def mappings() -> Mapping[str, MappingSettings]:
+            return {mapping.name: mapping for mapping in self._settings.mappings} if self._settings else {}
+
+        return Orders(aws=aws, store=store, clock=time.time, observe=self.observe, mappings=mappings)
+
+    def _served(self, settings: Settings, orders: Orders) -> AbstractAsyncContextManager[int]:
+        host, port, token = settings.server.host, settings.server.port, settings.server.token
+        return serve(host, port, metrics=self._metrics, board=self._board, orders=orders, token=token)
 
     def _fleet(self, settings: Settings, store: Store, name: str, address: str) -> Fleet:
         """This replica among those that share the store."""

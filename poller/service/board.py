@@ -26,6 +26,7 @@ from poller.model.facts import (
     SourceRead,
     Stopping,
     StoreFailed,
+    WishesSeen,
 )
 from poller.model.outcome import Failed, Partial, Replied, label
 from poller.model.ports import Clock
@@ -147,9 +148,10 @@ class Board:
         shards = self._standings.of(view.name)
         return told | {
             "enabled": view.enabled,
+            "paused": state.wishes.paused and _by(*state.wishes.paused),
             "configuration": dict(view.configuration),
             "shards": [
-                self._shard(shard, standing, state.retries.get(shard), now)
+                self._shard(shard, standing, state.retries.get(shard), now) | _wished(state.wishes, shard)
                 for shard, standing in sorted(shards.items())
                 if standing.state != "released"
             ],
@@ -221,6 +223,8 @@ class _MappingState:
     transition: str = ""
     retries: dict[str, _Retry] = field(default_factory=dict)
     problems: deque[_Problem] = field(default_factory=lambda: deque(maxlen=_PROBLEMS_KEPT))
+    wishes: WishesSeen = field(default_factory=lambda: WishesSeen(mapping="", paused=None, shards={}, seeks={}))
+    """What operators wish of it."""
     _processed: str = "No records processed"
     _unreadable: dict[str, str] = field(default_factory=dict)
     """Why a shard, or "" the whole mapping, cannot be read at present."""
@@ -242,6 +246,8 @@ class _MappingState:
             case MappingMoved():
                 self.state = fact.state
                 self.transition = one_line(fact.reason) or self.transition
+            case WishesSeen():
+                self.wishes = fact
             case SourceRead():
                 self._read(fact, now)
             case BatchInvoked():
@@ -309,3 +315,18 @@ class _MappingState:
 
 def _time(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _by(who: str, at: float) -> dict[str, Any]:
+    return {"by": who, "since": _time(at)}
+
+
+def _wished(wishes: WishesSeen, shard: str) -> dict[str, Any]:
+    """What operators wish of one shard; a pause of the mapping is told there."""
+    told: dict[str, Any] = {"paused": None, "seek": None}
+    if shard in wishes.shards:
+        told["paused"] = _by(*wishes.shards[shard])
+    if shard in wishes.seeks:
+        asked, who, at = wishes.seeks[shard]
+        told["seek"] = {"to": asked} | _by(who, at)
+    return told

@@ -1,4 +1,4 @@
-"""The HTTP server: metrics, probes, the state of the mappings as JSON and as a page. It only tells, it changes nothing."""
+"""The HTTP server: metrics, probes, the state of the mappings as JSON and as a page. What changes something is in `writing`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from aiohttp import web
 from poller.model.errors import SettingsError
 from poller.service.board import Board
 from poller.service.metrics import Metrics
+from poller.service.steering import Orders
+from poller.service.writing import add_writes
 
 _PATHS = "/, /metrics, /healthz, /readyz, /api/mappings, /api/fleet"
 _SHUTDOWN = 2.0
@@ -27,13 +29,27 @@ _COMPRESSED_ASIDE = 65_536
 
 
 @asynccontextmanager
-async def serve(host: str, port: int, *, metrics: Metrics, board: Board) -> AsyncIterator[int]:
+async def serve(
+    host: str,
+    port: int,
+    *,
+    metrics: Metrics,
+    board: Board,
+    orders: Orders | None = None,
+    token: str | None = None,
+) -> AsyncIterator[int]:
     """Serve while the block runs; yields the port, which is chosen by the system when `port` is 0.
+
+    Args:
+        orders: takes operators' orders, from those who have the token; without a token all are refused.
 
     Raises:
         SettingsError: the address cannot be bound; one line that says why and what to change.
     """
-    runner = web.AppRunner(_application(metrics, board), access_log=None, shutdown_timeout=_SHUTDOWN)
+    application = _application(metrics, board)
+    if orders:
+        add_writes(application, orders, token)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=_SHUTDOWN)
     await runner.setup()
     try:
         try:

@@ -21,6 +21,7 @@ from poller.model.facts import (
     MemberMoved,
     MessagesDeleted,
     MessagesReleased,
+    OrderTaken,
     RecordsDiverted,
     RecordsDropped,
     RecordsFiltered,
@@ -29,11 +30,13 @@ from poller.model.facts import (
     SelfFenced,
     ShardMoved,
     ShardPassed,
+    ShardSought,
     ShardStands,
     SourceListed,
     SourceRead,
     Stopping,
     StoreFailed,
+    WishesSeen,
 )
 from poller.model.outcome import Failed, Partial, Refused, Replied, Unavailable, label
 from poller.model.ports import Clock
@@ -110,7 +113,7 @@ class LogFacts:
                 self._moved_on(fact)
             case RecordsDropped() | RecordsDiverted() | DestinationFailed() | RecordsFiltered():
                 self._given_up(fact)
-            case ShardMoved() | ShardPassed():
+            case ShardMoved() | ShardPassed() | OrderTaken() | ShardSought():
                 self._shard(fact)
             case MappingMoved() | MappingProblem() | MappingRemoved():
                 self._moved(fact)
@@ -118,17 +121,31 @@ class LogFacts:
                 self._happened(fact)
             case MemberMoved() | SelfFenced() | StoreFailed():
                 self._replica(fact)
-            case ShardStands() | RosterSeen() | SourceListed():
+            case ShardStands() | RosterSeen() | SourceListed() | WishesSeen():
                 pass  # the metrics and the board tell where a shard stands; it changes with every batch
 
-    def _shard(self, fact: ShardMoved | ShardPassed) -> None:
+    def _shard(self, fact: ShardMoved | ShardPassed | OrderTaken | ShardSought) -> None:
         where = _Where(fact.mapping, fact.shard)
+        if isinstance(fact, OrderTaken | ShardSought):
+            self._order(fact)
+            return
         if isinstance(fact, ShardPassed):
             self._say(logging.INFO, _SHARD_PASSED[fact.how], where, member=fact.member or None)
             return
         self._say(logging.INFO, _SHARD_MOVED[fact.to], where, position=fact.position, owner=fact.owner or None)
         if fact.to in ("ended", "released", "forgotten", "elsewhere"):
             self._problems.forget(fact.mapping, fact.shard)
+
+    def _order(self, fact: OrderTaken | ShardSought) -> None:
+        where = _Where(fact.mapping, fact.shard)
+        if isinstance(fact, OrderTaken):
+            self._say(logging.WARNING, f"operator's order: {fact.verb}", where, to=fact.asked or None, who=fact.who)
+            return
+        said = {"asked": fact.asked, "who": fact.who, "ordered": fact.at, "first": fact.before, "last": fact.after}
+        if fact.before == fact.after:
+            self._say(logging.INFO, "position kept, there was nothing to pass over", where, **said)
+        else:
+            self._say(logging.ERROR, "position moved by an operator", where, **said)
 
     def _read(self, fact: SourceRead) -> None:
         where = _Where(fact.mapping, fact.shard, "read")

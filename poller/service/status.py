@@ -67,7 +67,7 @@ def _rows(mapping: Mapping[str, Any]) -> list[list[Text]]:
     ages = [shard["iterator_age_seconds"] for shard in shards if shard["iterator_age_seconds"] is not None]
     head = [
         _text(mapping["name"], "bold"),
-        _text(mapping["State"]),
+        _text(mapping["State"] + (", paused" if mapping.get("paused") else "")),
         _text(result, trouble),
         _text(duration(max(ages)) if ages else ""),
         _text(sum(shard["records_held"] for shard in shards)),
@@ -81,13 +81,19 @@ def _row(shard: Mapping[str, Any]) -> list[Text]:
     age, retry = shard["iterator_age_seconds"], shard["retry"]
     return [
         _text(f"  {shard['id']}"),
-        _text(shard["state"].replace("_", " ")),
+        _text(_state(shard)),
         _text(shard["checkpoint"]),
         _text("" if age is None else duration(age)),
         _text(shard["records_held"]),
         _text(shard["records_in_flight"]),
         _text(f"try {retry['attempt']} failed: {retry['reason']}" if retry else "", "red"),
     ]
+
+
+def _state(shard: Mapping[str, Any]) -> str:
+    wished = [f"seek to {shard['seek']['to']}"] if shard.get("seek") else []
+    paused = ["paused"] if shard.get("paused") else []
+    return ", ".join([shard["state"].replace("_", " "), *paused, *wished])
 
 
 def duration(seconds: float) -> str:

@@ -18,7 +18,7 @@ S = TypeVar("S", bound=Shape)
 
 _BOUNDS = frozenset({"greater_than", "greater_than_equal", "less_than", "less_than_equal"})
 _LENGTHS = frozenset({"too_long", "too_short", "string_too_long", "string_too_short"})
-_SECRET = frozenset({"headers", "environment"})
+_SECRET = frozenset({"headers", "environment", "token"})
 """Blocks whose values are never repeated in a message."""
 
 

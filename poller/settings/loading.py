@@ -65,7 +65,7 @@ def _settings(tree: Tree, now: float, report: Report) -> Settings | None:
     return Settings(
         aws=_aws(file.aws),
         store=_store(file.store, outer, right, report),
-        server=ServerSettings(host=file.server.host, port=file.server.port),
+        server=ServerSettings(host=file.server.host, port=file.server.port, token=file.server.token),
         fleet=FleetSettings(id=file.fleet.id, limits=FAST if file.fleet.profile == "fast" else DEFAULT),
         shutdown_grace=file.shutdown_grace,
         memory_bytes=file.memory,

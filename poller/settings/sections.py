@@ -20,6 +20,8 @@ class ServerSettings:
 
     host: str
     port: int
+    token: str | None = field(default=None, repr=False)
+    """What operators' orders have to be sent with; None: they are off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,11 +63,12 @@ class AwsSection(Shape):
 class ServerShape(Shape):
     """Where metrics, health and the status page are served."""
 
-    hints: ClassVar[Mapping[str, str]] = {"token": "is not supported yet, leave it out"}
     host: str = Field(default="127.0.0.1", min_length=1)
     """Address to listen on; 0.0.0.0 in a container."""
     port: int = Field(default=9464, ge=0, le=65_535)
     """Port to listen on; 0 takes a free one."""
+    token: str | None = Field(default=None, pattern=r"^[!-~]{16,512}$")
+    """What operators' orders (pause, resume, seek) have to be sent with, 16 characters or more. Without it they are off."""
 
 
 class FleetShape(Shape):

@@ -210,6 +210,7 @@ async def test_mappings_are_told_as_json_with_their_shards(daemon: Daemon):
             "StateTransitionReason": "User action",
             "LastProcessingResult": "PROBLEM: Function call failed",
             "enabled": True,
+            "paused": None,
             "configuration": {"EventSourceArn": ARN, "FunctionName": "orders", "BatchSize": 100},
             "shards": [
                 {
@@ -229,6 +230,8 @@ async def test_mappings_are_told_as_json_with_their_shards(daemon: Daemon):
                     "records_held": 5,
                     "records_in_flight": 0,
                     "invocations_in_flight": 0,
+                    "paused": None,
+                    "seek": None,
                 }
             ],
             "problems": [

@@ -121,6 +121,7 @@ def test_a_stream_begins_with_no_records_processed(arn: str, transition: str, re
         "StateTransitionReason": transition,
         "LastProcessingResult": result,
         "enabled": True,
+        "paused": None,
         "configuration": {"EventSourceArn": arn},
         "shards": [],
         "problems": [],
@@ -202,6 +203,8 @@ def test_a_shard_tells_position_age_and_what_is_held_and_in_flight(seen: Seen):
         "records_held": 12,
         "records_in_flight": 10,
         "invocations_in_flight": 1,
+        "paused": None,
+        "seek": None,
     }
 
 

@@ -25,10 +25,10 @@ _SIZES = "bytes or a size such as 256MiB (KiB, MiB, GiB, KB, MB, GB), at least 3
 WRONG = [
     ("unknown section", "sever: {}", "sever: is not a known key, did you mean server?"),
     ("far from every section", "x: 1", "x: is not a known key, allowed: aws, store, server, shutdown_grace, memory, poll_interval, fleet, limits, functions and mappings"),
-    ("section that is no block", "server: 9464", "server: 9464 is a number, allowed: a block with host and port"),
+    ("section that is no block", "server: 9464", "server: 9464 is a number, allowed: a block with host, port and token"),
     ("port as text", 'server: {port: "80"}', 'server.port: "80" is text, allowed: a whole number, 0 to 65535'),
     ("port out of range", "server: {port: 65536}", "server.port: 65536 is out of range, allowed: 0 to 65535"),
-    ("token", "server: {token: secret}", "server.token: is not supported yet, leave it out"),
+    ("token", "server: {token: secret}", "server.token: its value has the wrong form, allowed: text that matches ^[!-~]{16,512}$"),
     ("host as a number", "server: {host: 1}", 'server.host: 1 is a number, allowed: text, not empty (put it in quotes: "...")'),
     ("negative grace", "shutdown_grace: -1", "shutdown_grace: -1 is out of range, allowed: 0 to 3600"),
     ("grace as a date", "shutdown_grace: 2026-01-01", "shutdown_grace: 2026-01-01 is a date, allowed: a number, 0 to 3600"),
