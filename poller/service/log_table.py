@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Topic: TypeAlias = Literal[
-    "process", "replicas", "mappings", "shards", "reading", "invoking", "giving up", "queues", "checkpoints"
+    "process", "replicas", "mappings", "shards", "reading", "invoking", "giving up", "queues", "checkpoints", "steering"
 ]
 
 
@@ -497,5 +497,77 @@ LINES = (
         topic="checkpoints",
         fields="mapping shard left_out",
         when="The end of the two above.",
+    ),
+    Line(
+        message="operator's order: pause",
+        level="WARN",
+        topic="steering",
+        fields="mapping shard who",
+        when="`poller pause`: it holds until `resume`.",
+        do="`who` gave it.",
+    ),
+    Line(
+        message="operator's order: resume",
+        level="WARN",
+        topic="steering",
+        fields="mapping shard who",
+        when="`poller resume`.",
+        do="",
+    ),
+    Line(
+        message="operator's order: seek",
+        level="WARN",
+        topic="steering",
+        fields="mapping shard to who",
+        when="`poller seek`; the line below follows when it is obeyed.",
+        do="",
+    ),
+    Line(
+        message="position moved by an operator",
+        level="ERROR",
+        topic="steering",
+        fields="mapping shard asked who ordered first last",
+        when="A seek was obeyed: what lies between `first` and `last` is passed over, or comes again.",
+        do="Only what was asked for: `who` knows.",
+    ),
+    Line(
+        message="position kept, there was nothing to pass over",
+        level="INFO",
+        topic="steering",
+        fields="mapping shard asked who ordered first last",
+        when="A seek was obeyed, and nothing changed.",
+        do="",
+    ),
+    Line(
+        message="would have sent",
+        level="INFO",
+        topic="steering",
+        fields="mapping function records size_bytes first last ids",
+        when="`poller run --dry-run`, instead of a call.",
+        do="",
+    ),
+    Line(
+        message="would have told the on-failure destination",
+        level="INFO",
+        topic="steering",
+        fields="mapping",
+        when="`poller run --dry-run`, instead of a document.",
+        do="",
+    ),
+    Line(
+        message="a dry run receives the queue's messages: each is hidden for its visibility timeout or until this ends, and each receive counts towards maxReceiveCount",
+        level="WARN",
+        topic="steering",
+        fields="mapping",
+        when="`poller run --dry-run` with a queue.",
+        do="Not with a `maxReceiveCount` that is nearly used up.",
+    ),
+    Line(
+        message="messages could not be given back, they return by themselves",
+        level="WARN",
+        topic="steering",
+        fields="mapping reason",
+        when="The end of a dry run.",
+        do="",
     ),
 )

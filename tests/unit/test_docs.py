@@ -83,6 +83,8 @@ def test_a_command_that_is_named_exists_and_has_these_options(page: str, words: 
         assert name == "--version"
         return
     command = main.commands[name]
+    while isinstance(command, click.Group):
+        command = command.commands[rest.pop(0)]
     options = {option for each in command.params if isinstance(each, click.Option) for option in each.opts}
     assert {word.partition("=")[0] for word in rest if word.startswith("--")} <= options | {"--help"}
 

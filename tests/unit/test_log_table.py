@@ -26,6 +26,7 @@ from poller.model.facts import (
     MemberMoved,
     MessagesDeleted,
     MessagesReleased,
+    OrderTaken,
     ReadOutcome,
     RecordsDiverted,
     RecordsDropped,
@@ -35,11 +36,13 @@ from poller.model.facts import (
     SelfFenced,
     ShardMoved,
     ShardPassed,
+    ShardSought,
     ShardStands,
     SourceListed,
     SourceRead,
     Stopping,
     StoreFailed,
+    WishesSeen,
 )
 from poller.model.outcome import Failed, Outcome, Partial, Refused, Replied, Unavailable
 from poller.service.log_table import LINES
@@ -48,7 +51,8 @@ from poller.service.logs import LogFacts, configure
 ROOT = Path(__file__).parents[2]
 TABLE = {line.message: line for line in LINES}
 ALWAYS = {"time", "level", "logger", "message"}
-SILENT = {ShardStands, RosterSeen, SourceListed}
+_NAMES = {name for line in LINES for name in line.fields.split()}
+SILENT = {ShardStands, RosterSeen, SourceListed, WishesSeen}
 """Facts that only the metrics and the status tell of."""
 OUTCOMES: tuple[Outcome, ...] = (
     Failed(reason="Boom: no"),
@@ -128,6 +132,12 @@ FACTS: tuple[Fact, ...] = (
     MappingRemoved(mapping="m"),
     Reloaded(successful=False, at=1.0, reason="c.yaml:1: wrong"),
     Reloaded(successful=True, at=1.0),
+    *(
+        OrderTaken(mapping="m", shard="s", verb=verb, asked="LATEST" if verb == "seek" else "", who="ann")
+        for verb in moves(OrderTaken, "verb")
+    ),
+    ShardSought(mapping="m", shard="s", asked="LATEST", who="ann", at=1.0, before="1", after="9"),
+    ShardSought(mapping="m", shard="s", asked="LATEST", who="ann", at=1.0, before="9", after="9"),
     Stopping(reason="SIGTERM", grace=30.0),
     FunctionPrinted(function="f", request_id="r", line="hello"),
 )
@@ -156,13 +166,17 @@ def spoken_elsewhere() -> dict[str, tuple[str, set[str]]]:
     """The lines that are no facts: message, level and fields, as the source says them."""
     found: dict[str, tuple[str, set[str]]] = {}
     for path in (ROOT / "poller").rglob("*.py"):
-        for call in ast.walk(ast.parse(path.read_text())):
+        tree = ast.parse(path.read_text())
+        described = next((each for each in tree.body if getattr(each, "name", "") == "_described"), tree)
+        for call in ast.walk(tree):
             match call:
                 case ast.Call(
                     func=ast.Attribute(value=ast.Name(id="_log"), attr=level), args=[ast.Constant(value=str(text))]
                 ):
                     source = ast.unparse(call)
-                    fields = {name for name in ("address", "reason", "mapping") if f"'{name}'" in source}
+                    if "_described(" in source:
+                        source = ast.unparse(described)
+                    fields = {name for name in _NAMES if f"'{name}'" in source}
                     fields |= {"reason"} if "'fields': fields" in source else set()
                     fields |= {"exception"} if "exc_info" in source else set()
                     found[text] = ({"warning": "WARN"}.get(level, level.upper()), fields)
