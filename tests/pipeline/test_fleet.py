@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -42,6 +44,20 @@ class Scene:
                     self.stream.put(name)
             await anyio.sleep(every)
 
+    @asynccontextmanager
+    async def fed(self) -> AsyncIterator[anyio.CancelScope]:
+        """Feed while the block runs, or until the scope that it is given is cancelled: the block itself goes on."""
+        feeding = anyio.CancelScope()
+
+        async def feed() -> None:
+            with feeding:
+                await self.feed()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(feed)
+            yield feeding
+            feeding.cancel()
+
     @property
     def duplicates(self) -> int:
         return sum(count - 1 for count in Counter(self.function.succeeded).values())
@@ -69,14 +85,13 @@ async def test_a_replica_that_leaves_hands_its_shards_over_within_a_second_and_n
     async with MemoryStore().open() as store:
         scene = Scene(store, shards=6)
         a, b, c = (scene.replica(name) for name in "abc")
-        async with running(a, b, c), anyio.create_task_group() as feeding:
-            feeding.start_soon(scene.feed)
+        async with running(a, b, c), scene.fed() as feeding:
             await until(lambda: sorted(map(len, (a.owned, b.owned, c.owned))) == [2, 2, 2])
             await anyio.sleep(30)
             await a.leave()
             await until(lambda: len(b.owned) + len(c.owned) == 6, within=0.5)
             await anyio.sleep(5)
-            feeding.cancel_scope.cancel()
+            feeding.cancel()
             await until(lambda: not scene.lost)
             assert scene.duplicates == 0
             assert not b.told(MemberMoved)[-1].fenced
@@ -87,13 +102,12 @@ async def test_shards_of_a_replica_that_crashed_are_owned_again_within_ten_secon
     async with MemoryStore().open() as store:
         scene = Scene(store, shards=6)
         a, b = scene.replica("a"), scene.replica("b")
-        async with running(a, b), anyio.create_task_group() as feeding:
-            feeding.start_soon(scene.feed)
+        async with running(a, b), scene.fed() as feeding:
             await until(lambda: len(a.owned) == len(b.owned) == 3)
             await anyio.sleep(30)
             a.kill()
             await until(lambda: len(b.owned) == 6, within=10)
-            feeding.cancel_scope.cancel()
+            feeding.cancel()
             await until(lambda: not scene.lost)
 
 
@@ -117,8 +131,7 @@ async def test_a_replica_that_stood_still_writes_nothing_over_its_successors():
     async with MemoryStore().open() as store:
         scene = Scene(store, shards=4)
         a, b = scene.replica("a"), scene.replica("b")
-        async with running(a, b), anyio.create_task_group() as feeding:
-            feeding.start_soon(scene.feed)
+        async with running(a, b), scene.fed() as feeding:
             await until(lambda: len(a.owned) == len(b.owned) == 2)
             await anyio.sleep(30)
             a.freeze()
@@ -132,7 +145,7 @@ async def test_a_replica_that_stood_still_writes_nothing_over_its_successors():
             assert [fact.how for fact in a.told(ShardPassed)].count("lost") == 2
             begun = [at for at, name in scene.invocations if name == "a" and at > thawed]
             assert begun[0] - thawed > 1.0  # not before it has heard how things stand
-            feeding.cancel_scope.cancel()
+            feeding.cancel()
             await until(lambda: not scene.lost)
 
 
@@ -141,8 +154,7 @@ async def test_a_replica_that_is_cut_off_stops_invoking_before_the_others_take_i
     async with MemoryStore().open() as store:
         scene = Scene(store, shards=2)
         a, b = scene.replica("a"), scene.replica("b")
-        async with running(a, b), anyio.create_task_group() as feeding:
-            feeding.start_soon(scene.feed)
+        async with running(a, b), scene.fed() as feeding:
             await until(lambda: len(a.owned) == len(b.owned) == 1)
             await anyio.sleep(30)
             a.reach.cut = True
@@ -152,7 +164,7 @@ async def test_a_replica_that_is_cut_off_stops_invoking_before_the_others_take_i
             assert taken - last > 0.5
             await anyio.sleep(20)
             assert max(at for at, name in scene.invocations if name == "a") == last
-            feeding.cancel_scope.cancel()
+            feeding.cancel()
 
 
 @virtual
@@ -160,8 +172,7 @@ async def test_while_the_store_is_away_streams_pause_and_go_on_without_a_duplica
     async with MemoryStore().open() as store:
         scene = Scene(store, shards=4)
         a, b = scene.replica("a"), scene.replica("b")
-        async with running(a, b), anyio.create_task_group() as feeding:
-            feeding.start_soon(scene.feed)
+        async with running(a, b), scene.fed() as feeding:
             await until(lambda: len(a.owned) == len(b.owned) == 2)
             await anyio.sleep(30)
             a.reach.cut = b.reach.cut = True
@@ -170,7 +181,7 @@ async def test_while_the_store_is_away_streams_pause_and_go_on_without_a_duplica
             await anyio.sleep(60)
             assert len(scene.invocations) == before
             a.reach.cut = b.reach.cut = False
-            feeding.cancel_scope.cancel()
+            feeding.cancel()
             await until(lambda: not scene.lost)
             assert scene.duplicates == 0
             assert not [fact for fact in a.told(MemberMoved) + b.told(MemberMoved) if fact.fenced]
@@ -237,8 +248,7 @@ async def test_a_busy_shard_is_written_no_more_often_than_the_stores_pace():
     async with MemoryStore().open() as store:
         scene = Scene(store, shards=4)
         a, b = scene.replica("a", pace=5.0), scene.replica("b", pace=5.0)
-        async with running(a, b), anyio.create_task_group() as feeding:
-            feeding.start_soon(scene.feed)
+        async with running(a, b), scene.fed() as feeding:
             await until(lambda: len(a.owned) == len(b.owned) == 2)
             await anyio.sleep(30)
             before = sum("shard" in key for each in (a, b) for key in each.reach.puts)
@@ -246,7 +256,7 @@ async def test_a_busy_shard_is_written_no_more_often_than_the_stores_pace():
             assert sum("shard" in key for each in (a, b) for key in each.reach.puts) - before <= 4 * 100 / 5
             await b.leave()
             await anyio.sleep(10)
-            feeding.cancel_scope.cancel()
+            feeding.cancel()
             await until(lambda: not scene.lost)
             assert scene.duplicates == 0
 

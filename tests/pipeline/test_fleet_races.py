@@ -113,8 +113,7 @@ async def test_a_member_that_was_declared_dead_begins_nothing_before_its_new_lif
             async def ask() -> None:  # the write is made, and its answer is on its way
                 asked.append((fleet.epoch, fleet.safe))
 
-            await anyio.sleep(1)  # the next beat is refused; the one after it brings the new life
-            way.after_put = ask
+            way.after_put = ask  # the next beat is refused; the one after it brings the new life
             await until(lambda: fleet.epoch > before, within=5)
             assert fleet.safe
             assert asked == [(before, False)]
