@@ -39,7 +39,7 @@ check: $(VENV)/.filled tests/servers/node_modules/.filled  ## format, lint, type
 schema: $(VENV)/.filled  ## write config/schema.json anew
 	$(BIN)/poller schema > config/schema.json
 
-monitoring: $(VENV)/.filled  ## write the dashboard and docs/metrics.md anew, from the table of metrics
+monitoring: $(VENV)/.filled  ## write the dashboard and docs/{metrics,logs,settings}.md anew, from their tables
 	$(BIN)/python -m tools.monitoring
 
 picture: $(VENV)/.filled  ## take docs/images/status.png anew: sixteen minutes of the demo's traffic, and a record that is poison

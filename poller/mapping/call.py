@@ -9,9 +9,10 @@ import anyio
 from poller.mapping.batch import Batch
 from poller.mapping.reply import understood
 from poller.mapping.tools import Tools
-from poller.mapping.trace import trace_of
+from poller.mapping.trace import trace_of, traces_of
 from poller.model.facts import BatchInvoked, BatchSent
 from poller.model.outcome import Outcome, Replied
+from poller.model.ports import Sending, Span
 
 
 @dataclass(slots=True)
@@ -33,6 +34,8 @@ class Call:
     body: bytes
     """What the function returned."""
     seconds: float
+    span: Span | None = None
+    """Open until it is told how the call ended."""
 
 
 async def call(tools: Tools, shard: str, batch: Batch, event: bytes, attempts: Attempts) -> Call:
@@ -40,17 +43,43 @@ async def call(tools: Tools, shard: str, batch: Batch, event: bytes, attempts: A
     age = tools.clock() - batch[-1].arrived if batch else 0.0
     tools.observe(BatchSent(mapping=tools.mapping, shard=shard, records=len(batch), age=age))
     began = anyio.current_time()
-    outcome = await tools.target.invoke(event, attempts.request_id, trace_of(batch))
+    span = _begun(tools, shard, batch, attempts)
+    try:
+        outcome = await tools.target.invoke(event, attempts.request_id, span.trace if span else trace_of(batch))
+    except BaseException:  # cancelled
+        if span:
+            span.end(None)
+        raise
     body = outcome.body if isinstance(outcome, Replied) else b""
     if tools.policy.partial:
         outcome = understood(outcome, batch, redelivers=tools.source.redelivers)
     attempts.made += 1
     attempts.failures = 0 if isinstance(outcome, Replied) else attempts.failures + 1
-    return Call(outcome, body, anyio.current_time() - began)
+    return Call(outcome, body, anyio.current_time() - began, span)
+
+
+def _begun(tools: Tools, shard: str, batch: Batch, attempts: Attempts) -> Span | None:
+    """The span of a call, where somebody follows it."""
+    if tools.tracing is None:
+        return None
+    return tools.tracing.begin(
+        Sending(
+            mapping=tools.mapping,
+            source=tools.source_name,
+            shard=shard,
+            function=tools.function_name,
+            records=len(batch),
+            request_id=attempts.request_id,
+            attempt=attempts.made + 1,
+            traces=traces_of(batch),
+        )
+    )
 
 
 def tell(tools: Tools, shard: str, batch: Batch, ended: Call, attempts: Attempts, *, retry_in: float | None) -> None:
     """Say how a call ended and what follows."""
+    if ended.span:
+        ended.span.end(ended.outcome)
     first, last = (batch[0].id, batch[-1].id) if batch else ("", "")
     tools.observe(
         BatchInvoked(

@@ -37,7 +37,7 @@ def understood(outcome: Outcome, batch: Batch, *, redelivers: bool) -> Outcome:
     for each in failures:
         item = each.get(_ITEM) if isinstance(each, dict) else None
         if not isinstance(item, str) or item not in known:
-            return _unreadable(f"the answer names {_shown(item)}, which is no record of the batch")
+            return _unreadable(f"the answer has {_shown(item)}, which names no record of the batch")
         failed.append(item)
     return Partial(failed=tuple(failed), version=outcome.version) if failed else outcome
 
@@ -71,5 +71,11 @@ def _unreadable(reason: str) -> Failed:
 
 
 def _shown(item: object) -> str:
-    text = repr(item)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    """What stands there, without saying it: by mistake it may be a part of a record, and this is logged."""
+    match item:
+        case None:
+            return "no itemIdentifier"
+        case str():
+            return f"an itemIdentifier of {len(item)} characters"
+        case _:
+            return "an itemIdentifier that is no text"

@@ -12,7 +12,7 @@ from poller.fleet.fleet import Fleet
 from poller.mapping.budget import Budget
 from poller.model.errors import PollerError
 from poller.model.policy import Policy
-from poller.model.ports import Clock, Destination, Observe, Source, Store, Target
+from poller.model.ports import Clock, Destination, Observe, Source, Store, Target, Tracing
 
 T = TypeVar("T")
 
@@ -52,6 +52,8 @@ class Tools:
     """Of a shard: asked before each invocation."""
     budget: Budget
     observe: Observe
+    tracing: Tracing | None = None
+    """Who follows each invocation; None: nobody, and the function is told the trace that a message brought."""
     clock: Clock
     chance: Callable[[], float]
     """Uniform in [0, 1)."""

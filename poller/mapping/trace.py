@@ -6,7 +6,7 @@ with its `tracestate` (W3C). A batch has one invocation and so one trace: that o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -43,12 +43,28 @@ def trace_of(records: Sequence[Record]) -> Trace | None:
 
     A value that no HTTP header can carry, or that is no `traceparent`, is as good as none: it is the producer's.
     """
+    return next(_traces(records), None)
+
+
+def traces_of(records: Sequence[Record], most: int = 128) -> tuple[Trace, ...]:
+    """The distinct traces that a batch's messages say, `most` of them at the most, in the order of the messages.
+
+    Source: OpenTelemetry, "Span Limits": 128 links.
+    """
+    found: dict[Trace, None] = {}
+    for trace in _traces(records):
+        found[trace] = None
+        if len(found) == most:
+            break
+    return tuple(found)
+
+
+def _traces(records: Sequence[Record]) -> Iterator[Trace]:
     for record in records:
         if record.receipt and any(mark in record.body for mark in _MARKS):
             trace = _trace(record.body)
             if trace.xray or trace.parent:
-                return trace
-    return None
+                yield trace
 
 
 def _trace(body: bytes) -> Trace:

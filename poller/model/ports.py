@@ -7,6 +7,7 @@ but a cancelled `Source.read` of a queue hides its messages until their visibili
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
 from poller.model.account import Account
@@ -86,6 +87,41 @@ class Target(Protocol):
         Returns:
             The seconds that an invocation may take; None when that cannot be known.
         """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending:
+    """An invocation that is about to start, for those who trace it."""
+
+    mapping: str
+    source: str
+    """Its EventSourceArn."""
+    shard: str
+    function: str
+    records: int
+    request_id: str
+    attempt: int
+    """1 for the first try of this batch."""
+    traces: tuple[Trace, ...]
+    """What its messages say that they are part of, each once."""
+
+
+class Span(Protocol):
+    """The trace of an invocation under way. Nothing of it raises or waits."""
+
+    @property
+    def trace(self) -> Trace:
+        """What the function is told that the event is part of."""
+
+    def end(self, outcome: Outcome | None) -> None:
+        """The invocation ended; None: it was cut short."""
+
+
+class Tracing(Protocol):
+    """Who follows batches on their way."""
+
+    def begin(self, sending: Sending) -> Span:
+        """An invocation starts. Never raises, never waits."""
 
 
 class Destination(Protocol):

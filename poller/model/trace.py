@@ -32,6 +32,14 @@ class Trace:
         trace, sampled = found["trace"], int(found["flags"], 16) & 1
         return f"Root=1-{trace[:8]}-{trace[8:]};Parent={found['span']};Sampled={sampled}"
 
+    def parents(self) -> tuple[str, ...]:
+        """Each context that is named, in W3C's spelling: `traceparent` itself, and X-Ray's header where it names a parent."""
+        fields = dict(part.strip().partition("=")[::2] for part in self.xray.split(";"))
+        root, parent = fields.get("Root", ""), fields.get("Parent", "")
+        sampled = "01" if fields.get("Sampled") == "1" else "00"
+        named = f"00-{root.removeprefix('1-').replace('-', '')}-{parent}-{sampled}"
+        return tuple(spelled for spelled in (self.parent, named) if is_parent(spelled))
+
 
 def is_parent(text: str) -> bool:
     """Whether a text is a `traceparent`. Source: W3C Trace Context, section 3.2."""

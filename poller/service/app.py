@@ -23,7 +23,7 @@ from poller.mapping.budget import Budget
 from poller.mapping.tools import until
 from poller.model.errors import NameTaken, SettingsError, told
 from poller.model.facts import Fact, MappingRemoved, Reloaded, Stopping
-from poller.model.ports import Store
+from poller.model.ports import Store, Tracing
 from poller.service.board import Board, MappingView
 from poller.service.history import LOOK
 from poller.service.http import serve
@@ -32,6 +32,7 @@ from poller.service.metrics import Metrics
 from poller.service.part import NAME_TAKEN, Part
 from poller.service.steering import Orders
 from poller.service.supervisor import House, Supervisor
+from poller.service.tracing import traced
 from poller.settings import MappingSettings, Settings, load
 from poller.stores import StoreSettings
 from poller.stores.memory import MemoryStore
@@ -61,10 +62,12 @@ async def run(config: Path, environ: Mapping[str, str], part: Part | None = None
             await tasks.start(app.obey_signals, tasks.cancel_scope)
             if part:
                 tasks.start_soon(app.obey_parent, part, tasks.cancel_scope)
-            code = 0 if await app.live(settings) else 1
+            async with traced(environ, time.time) as tracing:
+                code = 0 if await app.live(settings, tracing) else 1
             tasks.cancel_scope.cancel()
     except* NameTaken as taken:
-        _log.error("%s", told(taken))  # a user's mistake has no traceback
+        fields = {"reason": told(taken)}  # a user's mistake has no traceback
+        _log.error("another process has the name of this replica", extra={"fields": fields})
         code = NAME_TAKEN if part else 1
     return code
 
@@ -86,6 +89,7 @@ class App:
         self._stopping = False
         self._memory: Store | None = None
         self._boot = _new_id()
+        self._tracing: Tracing | None = None
 
     def observe(self, fact: Fact) -> None:
         """Hand a fact to metrics, status and log."""
@@ -106,12 +110,13 @@ class App:
                 self._memory = store = self._memory or store
             yield store
 
-    async def live(self, settings: Settings) -> bool:
+    async def live(self, settings: Settings, tracing: Tracing | None) -> bool:
         """Live in one house after the other until the stop; go back to the last one when the next cannot be entered.
 
         Returns:
             Whether all work in flight was finished at the end.
         """
+        self._tracing = tracing
         last: Settings | None = None
         back = False
         while True:
@@ -217,6 +222,7 @@ class App:
                 fleet=fleet,
                 budget=Budget(settings.memory_bytes),
                 observe=self.observe,
+                tracing=self._tracing,
                 clock=time.time,
                 chance=_chance,
                 new_id=_new_id,

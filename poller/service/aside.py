@@ -127,11 +127,11 @@ async def _dry(
     mapping: MappingSettings, aws: Aws, store: Store, budget: Budget, observe: Observe, stop: anyio.Event
 ) -> None:
     if isinstance(mapping.source, SqsQueue):
-        text = (
+        _log.warning(
             "a dry run receives the queue's messages: each is hidden for its visibility timeout or until this ends,"
-            " and each receive counts towards maxReceiveCount"
+            " and each receive counts towards maxReceiveCount",
+            extra={"fields": {"mapping": mapping.name}},
         )
-        _log.warning(text, extra={"fields": {"mapping": mapping.name}})
     async with mapping.source.open(aws, time.time) as source:
         untouched = Untouched(source)
         tools = _tools(

@@ -19,7 +19,7 @@ from poller.mapping.run import run_mapping
 from poller.mapping.tools import Tools
 from poller.model.errors import Denied, Transient, told
 from poller.model.facts import MappingMoved, MappingProblem, MappingRemoved, State
-from poller.model.ports import Clock, Destination, Observe, Store
+from poller.model.ports import Clock, Destination, Observe, Store, Tracing
 from poller.settings import MappingSettings
 from poller.sources.dynamodb import DynamoDBStream
 from poller.sources.sqs import SqsQueue
@@ -41,6 +41,7 @@ class House:
     fleet: Fleet
     budget: Budget
     observe: Observe
+    tracing: Tracing | None
     clock: Clock
     chance: Callable[[], float]
     new_id: Callable[[], str]
@@ -138,6 +139,7 @@ class Supervisor:
                     fleet=house.fleet,
                     budget=house.budget,
                     observe=house.observe,
+                    tracing=house.tracing,
                     clock=house.clock,
                     chance=house.chance,
                     new_id=house.new_id,

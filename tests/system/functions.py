@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -42,6 +42,7 @@ class Delivery:
     ended: float | None = None
     status: int | None = None
     """What was answered; None as long as nothing was."""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def texts(self) -> list[str]:
@@ -92,7 +93,9 @@ class Functions:
     async def _handle(self, request: web.Request) -> web.Response:
         event = json.loads(await request.read())
         records = [seen(record) for record in event["Records"]]
-        delivery = Delivery(function=request.path.strip("/"), records=records, began=time.time())
+        delivery = Delivery(
+            function=request.path.strip("/"), records=records, began=time.time(), headers=request.headers
+        )
         self.deliveries.append(delivery)
         told = await self.behave(delivery)
         status, returned = (told, {}) if isinstance(told, int) else (200, told)

@@ -94,7 +94,7 @@ async def test_of_two_replicas_with_one_name_the_older_stops_with_one_line_and_n
             older = replicas.daemons["a"]
             await replicas.start("a", addresses["a"])
             assert await older.exit_code() == 1
-            assert older.lines("another process joined as 'a'")
+            assert older.lines("another process has the name of this replica")
             replicas.produced.running = False
             await waited("all that was produced", lambda: replicas.produced.homes.keys() <= set(called.texts("a")))
             await replicas.leave("a")

@@ -5,24 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
 import yaml
 
 from poller import __version__
-from poller.cli import main
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "deploying.md").read_text()
-HEADINGS = {
-    heading.lower().replace(",", "").replace(" ", "-") for heading in re.findall(r"^## (.+)$", PAGE, re.MULTILINE)
-}
-
-
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)]+)\)", PAGE))))
-def test_a_link_leads_somewhere(link: str):
-    path, _, heading = link.partition("#")
-    assert (ROOT / "docs" / path).exists()
-    assert not heading or heading in HEADINGS
 
 
 def test_every_policy_and_every_folder_of_manifests_is_explained():
@@ -32,10 +20,6 @@ def test_every_policy_and_every_folder_of_manifests_is_explained():
         path.name for path in (ROOT / "deploy" / "kubernetes").iterdir() if path.is_dir() and path.name[0] != "_"
     }
     assert set(re.findall(r"^\| `([\w-]+)` \|", PAGE, re.MULTILINE)) == folders
-
-
-def test_a_command_that_is_named_exists():
-    assert set(re.findall(r"`poller (\w+)", PAGE)) <= set(main.commands)
 
 
 def test_the_numbers_are_those_of_the_files():
