@@ -245,8 +245,10 @@ class Parent:
                 await self._stop(f"the name of replica {child.number} was taken")
             else:
                 pause = next_pause(pause, anyio.current_time() - began)
-                fields = {"replica": child.number, "reason": ended(code), "again_in": pause}
-                _log.warning("replica ended, it is started again", extra={"fields": fields})
+                _log.warning(
+                    "replica ended, it is started again",
+                    extra={"fields": {"replica": child.number, "reason": ended(code), "again_in": pause}},
+                )
             child.settled.set()
             with anyio.move_on_after(pause):
                 await self._stop_asked.wait()
