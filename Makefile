@@ -26,7 +26,7 @@ demo: $(VENV)/.filled  ## records of three sources delivered to local functions,
 
 test: $(VENV)/.filled tests/servers/node_modules/.filled  ## all tests
 	tests/servers/debian.sh
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 check: $(VENV)/.filled tests/servers/node_modules/.filled  ## format, lint, types, import contracts, then all tests
 	tests/servers/debian.sh
@@ -34,7 +34,7 @@ check: $(VENV)/.filled tests/servers/node_modules/.filled  ## format, lint, type
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 schema: $(VENV)/.filled  ## write config/schema.json anew
 	$(BIN)/poller schema > config/schema.json
