@@ -72,7 +72,7 @@ def main() -> None:
     if asked.source == "sqs":
         sqs = client("sqs")
         url = sqs.get_queue_url(QueueName="load")["QueueUrl"]
-        work = [(drain, sqs, url)] * _LOOPS
+        work: list[tuple[Any, Any, Any]] = [(drain, sqs, url)] * _LOOPS
     elif asked.source == "dynamodb":
         streams = client("dynamodbstreams")
         table = streams.describe_stream(StreamArn=TABLE)["StreamDescription"]["Shards"]

@@ -118,7 +118,8 @@ def show(result: dict[str, Any]) -> None:
         if ratio:
             line += f" {ratio['median']:>7.3f} {ratio['mad']:>7.3f}"
             if "must" in ratio:
-                line += f" {ratio['must']:>7.3f} {ratio['want']:>7.3f}  {'holds' if ratio['holds'] else 'DOES NOT HOLD'}"
+                holds = "holds" if ratio["holds"] else "DOES NOT HOLD"
+                line += f" {ratio['must']:>7.3f} {ratio['want']:>7.3f}  {holds}"
             if not ratio["steady"]:
                 line += "  too unsteady to mean anything: run again"
         print(line, flush=True)

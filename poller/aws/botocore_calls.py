@@ -15,15 +15,12 @@ import anyio
 from aiobotocore.httpsession import AIOHTTPSession
 from botocore.exceptions import ClientError
 
-from poller.aws.calls import Answer
+from poller.aws.calls import UNKNOWN_LENGTH_BYTES, Answer
 from poller.aws.errors import translated
 from poller.model.ports import Admit
 
 Client: TypeAlias = Any
 """An aiobotocore client; botocore carries no types."""
-
-UNKNOWN_LENGTH_BYTES = 16_777_216
-"""What an answer without Content-Length is admitted as: a page of 10 MiB, in base64, and its frame."""
 
 _AT_ONCE_BYTES = 1_048_576
 _UNASKED_BYTES, _PIECE_BYTES = 16_384, 262_144

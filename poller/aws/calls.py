@@ -8,6 +8,9 @@ from typing import Literal, Protocol
 
 from poller.model.ports import Admit
 
+UNKNOWN_LENGTH_BYTES = 16_777_216
+"""What an answer without Content-Length is admitted as: a page of 10 MiB, in base64, and its frame."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -21,6 +24,11 @@ class Answer:
 
 class HotCalls(Protocol):
     """Calls of one account and region. Each sends one signed request, once.
+
+    A form may send a request once more where that can do no harm: when a kept connection turns out to have been closed
+    before any of the answer came, reads of shards, deletions and changes of visibility are repeated at any time, a
+    receive and an invocation only when nothing of them was sent (the lost answer of a receive hides messages, which
+    the caller should know of); and when a signature was refused for this machine's clock.
 
     Every method raises `Transient`, `Throttled`, `Denied` or a more telling leaf of the error tree.
     """

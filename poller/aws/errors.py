@@ -220,6 +220,10 @@ def found_item(error: PollerError) -> Mapping[str, Any] | None:
     return item
 
 
+FOREIGN_ERRORS = (BotoCoreError, ClientError, ResponseParserError, aiohttp.ClientError, OSError)
+"""What the SDK and its HTTP client raise; `translated_error` knows what each means."""
+
+
 @contextmanager
 def translated(service: str, operation: str) -> Iterator[None]:
     """Raise our errors in place of the SDK's; every call of a client of `Aws.client` stands in one of these.
@@ -229,5 +233,5 @@ def translated(service: str, operation: str) -> Iterator[None]:
     """
     try:
         yield
-    except (BotoCoreError, ClientError, ResponseParserError, aiohttp.ClientError, OSError) as error:
+    except FOREIGN_ERRORS as error:
         raise translated_error(service, operation, error) from error

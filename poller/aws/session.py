@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import anyio
+import anyio.to_thread
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioAssumeRoleCredentialFetcher, AioDeferredRefreshableCredentials
 from aiobotocore.session import AioSession
 
 from poller import __version__
-from poller.aws.botocore_calls import AdmittingSession, BotocoreCalls, Client, keepalive_socket
+from poller.aws.botocore_calls import AdmittingSession, BotocoreCalls, keepalive_socket
 from poller.aws.calls import HotCalls
 from poller.aws.errors import translated
+from poller.aws.fast.calls import FastCalls
+from poller.aws.fast.trust import trusting
 from poller.aws.signing import Signer
 from poller.model.errors import Denied
 
 Service: TypeAlias = Literal["kinesis", "dynamodb", "dynamodbstreams", "sqs", "sns", "s3", "lambda", "sts"]
+Client: TypeAlias = Literal["fast", "botocore"]
 
 _USER_AGENT = f"poller/{__version__}"
 _CONNECT = 5.0
@@ -41,6 +46,8 @@ class AwsSettings:
     endpoint_url: str | None = None
     """For every service without an entry in `endpoints`."""
     endpoints: tuple[tuple[Service, str], ...] = ()
+    client: Client = "fast"
+    """How the hot calls travel: over connections of our own, or through aiobotocore."""
 
     def endpoint(self, service: Service) -> str | None:
         """Where a service is reached; None for AWS itself."""
@@ -55,8 +62,9 @@ class Aws:
         self._stack = stack
         self._lock = anyio.Lock()
         self._sessions: dict[str | None, AioSession] = {}
-        self._clients: dict[tuple[Service, str | None, str | None, bool], Client] = {}
+        self._clients: dict[tuple[Service, str | None, str | None, bool], Any] = {}
         self._calls: dict[tuple[str | None, str | None], HotCalls] = {}
+        self._trusted: ssl.SSLContext | None = None
 
     @property
     def region(self) -> str | None:
@@ -105,11 +113,31 @@ class Aws:
         key = (region, role_arn)
         if key not in self._calls:
 
-            async def opened(service: Service) -> Client:
+            async def opened(service: Service) -> Any:
                 return await self._opened(service, region, role_arn, hot=True)
 
-            self._calls[key] = BotocoreCalls(opened)
+            if self._settings.client == "botocore":
+                self._calls[key] = BotocoreCalls(opened)
+            else:
+                self._calls[key] = self._fast(opened, role_arn)
         return self._calls[key]
+
+    def _fast(self, opened: Callable[[Service], Awaitable[Any]], role_arn: str | None) -> HotCalls:
+        async def credentials() -> Any:
+            return await (await self._session(role_arn)).get_credentials()
+
+        calls = FastCalls(opened, credentials, self._trust)
+        self._stack.push_async_callback(calls.aclose)
+        return calls
+
+    async def _trust(self) -> ssl.SSLContext:
+        """Whom TLS trusts; made once, off the loop: it reads hundreds of certificates."""
+        if self._trusted is None:
+            async with self._lock:
+                if self._trusted is None:
+                    bundle = self._base().get_config_variable("ca_bundle")
+                    self._trusted = await anyio.to_thread.run_sync(trusting, bundle)
+        return self._trusted
 
     async def signer(self, service: str, *, region: str | None = None, role_arn: str | None = None) -> Signer:
         """Signs requests that are sent by others, to a service behind HTTP.
@@ -124,7 +152,7 @@ class Aws:
             session = await self._session(role_arn)
             return Signer(await session.get_credentials(), service, region)
 
-    async def _opened(self, service: Service, region: str | None, role_arn: str | None, *, hot: bool) -> Client:
+    async def _opened(self, service: Service, region: str | None, role_arn: str | None, *, hot: bool) -> Any:
         key = (service, region, role_arn, hot)
         if key not in self._clients:
             async with self._lock:
@@ -132,7 +160,7 @@ class Aws:
                     self._clients[key] = await self._open(service, region, role_arn, hot=hot)
         return self._clients[key]
 
-    async def _open(self, service: Service, region: str | None, role_arn: str | None, *, hot: bool) -> Client:
+    async def _open(self, service: Service, region: str | None, role_arn: str | None, *, hot: bool) -> Any:
         with translated(service, "open"):
             session = await self._session(role_arn)
             config = _hot_config(service) if hot else _config()
@@ -146,7 +174,7 @@ class Aws:
         region: str | None,
         endpoint_url: str | None,
         config: AioConfig,
-    ) -> Client:
+    ) -> Any:
         try:
             return await stack.enter_async_context(
                 session.create_client(

@@ -12,7 +12,6 @@ from poller.settings.checking import checked
 from poller.settings.files import read
 from poller.settings.functions import function_of
 from poller.settings.mappings import Around, mapping_of, report_conflicts
-from poller.settings.not_yet import NOT_YET_CLIENTS
 from poller.settings.sections import FleetSettings, MappingSettings, ServerSettings, Settings
 from poller.settings.shapes import AwsSection, FileShape
 from poller.settings.stores import STORES, store
@@ -64,7 +63,7 @@ def _settings(tree: Tree, now: float, report: Report) -> Settings | None:
     right = {name: mapping for name, mapping in found.items() if mapping is not None}
     report_conflicts(right, {name: blocks[name].place for name in right}, report)
     return Settings(
-        aws=_aws(file.aws, outer, report),
+        aws=_aws(file.aws),
         store=_store(file.store, outer, right, report),
         server=ServerSettings(host=file.server.host, port=file.server.port),
         fleet=FleetSettings(id=file.fleet.id, limits=FAST if file.fleet.profile == "fast" else DEFAULT),
@@ -85,16 +84,14 @@ def _named(section: Tree | None, report: Report) -> dict[str, Tree]:
     return {}
 
 
-def _aws(section: AwsSection, tree: Tree, report: Report) -> AwsSettings:
-    if section.client in NOT_YET_CLIENTS:
-        text = f"{section.client} is not supported yet, allowed: botocore"
-        report(Mistake(place=tree.find(("aws", "client")), text=text))
+def _aws(section: AwsSection) -> AwsSettings:
     given = section.endpoints.model_dump(by_alias=True)
     return AwsSettings(
         region=section.region,
         profile=section.profile,
         endpoint_url=section.endpoint_url,
         endpoints=tuple((service, given[service]) for service in _SERVICES if given[service] is not None),
+        client=section.client,
     )
 
 

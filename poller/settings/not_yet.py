@@ -12,9 +12,6 @@ NOT_YET: Mapping[str, object] = {
 }
 """Fields of a mapping whose behaviour is not built, and the value of each that asks for nothing."""
 
-NOT_YET_CLIENTS = frozenset({"fast"})
-"""Values of `aws.client` that are not built."""
-
 
 def refused(given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Every field that asks for what is not built: the dotted field, and what to do.

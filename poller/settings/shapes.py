@@ -56,8 +56,8 @@ class AwsSection(Shape):
     """Address of every service, for emulators and private endpoints."""
     endpoints: EndpointsShape = Field(default_factory=EndpointsShape)
     """Addresses of single services; they win over endpoint_url."""
-    client: Literal["botocore", "fast"] = "botocore"
-    """How the hot calls travel."""
+    client: Literal["fast", "botocore"] = "fast"
+    """How the hot calls travel: fast, or by botocore, which knows proxies."""
 
 
 class ServerShape(Shape):

@@ -8,7 +8,7 @@ from itertools import count
 
 import anyio
 
-from poller.aws.session import Aws, AwsSettings, open_aws
+from poller.aws.session import Aws, AwsSettings, Client, open_aws
 from poller.model.ports import Source
 from poller.model.record import Cursor, Page, Record
 
@@ -17,8 +17,8 @@ _names = count()
 
 
 @asynccontextmanager
-async def aws_at(url: str) -> AsyncIterator[Aws]:
-    async with open_aws(AwsSettings(region=REGION, endpoint_url=url)) as aws:
+async def aws_at(url: str, client: Client = "fast") -> AsyncIterator[Aws]:
+    async with open_aws(AwsSettings(region=REGION, endpoint_url=url, client=client)) as aws:
         yield aws
 
 

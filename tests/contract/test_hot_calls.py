@@ -1,4 +1,4 @@
-"""The hot calls over a real socket: bodies raw and admitted, errors translated, nothing sent twice."""
+"""The hot calls in both their forms, over a real socket: bodies raw and admitted, errors translated, nothing sent twice."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import json
 import socket
 import sys
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import TypeAlias
 
 import anyio
 import pytest
 
-from poller.aws.botocore_calls import UNKNOWN_LENGTH_BYTES
-from poller.aws.calls import HotCalls
+from poller.aws.calls import UNKNOWN_LENGTH_BYTES, HotCalls
+from poller.aws.session import Client
 from poller.model.errors import Denied, IteratorExpired, NotFound, ShardGone, Throttled, Transient, Trimmed
 from tests.contract.reading import Admissions, admitted, aws_at
 from tests.servers.scripted import Reply, Request, Script, ScriptedServer, answer, failure, in_turn, scripted
@@ -21,21 +23,35 @@ from tests.servers.scripted import Reply, Request, Script, ScriptedServer, answe
 PAGE = b'{"Records": [ {"Data":"\\u00e9\\/","SequenceNumber":"1"} ],\n "NextShardIterator":"n"}'
 
 
-@asynccontextmanager
-async def calls_on(script: Script) -> AsyncIterator[tuple[HotCalls, ScriptedServer]]:
-    async with scripted(script) as server, aws_at(server.url) as aws:
-        yield await aws.calls(), server
+CallsOn: TypeAlias = Callable[[Script], AbstractAsyncContextManager[tuple[HotCalls, ScriptedServer]]]
+
+
+@pytest.fixture(params=["fast", "botocore"])
+def client(request) -> Client:
+    """Both forms of the port."""
+    form: Client = request.param
+    return form
+
+
+@pytest.fixture
+def calls_on(client) -> CallsOn:
+    @asynccontextmanager
+    async def calls_on(script: Script) -> AsyncIterator[tuple[HotCalls, ScriptedServer]]:
+        async with scripted(script) as server, aws_at(server.url, client) as aws:
+            yield await aws.calls(), server
+
+    return calls_on
 
 
 @pytest.mark.parametrize("service", ["kinesis", "dynamodbstreams"])
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
-async def test_a_page_comes_back_byte_for_byte(service, framing):
+async def test_a_page_comes_back_byte_for_byte(calls_on, service, framing):
     async with calls_on(in_turn(Reply(body=PAGE, framing=framing))) as (calls, server):
         assert await calls.get_records(service, "iterator", 7, admitted) == PAGE
         assert server.requests[0].parameters == {"ShardIterator": "iterator", "Limit": 7}
 
 
-async def test_a_body_is_not_taken_before_it_is_admitted():
+async def test_a_body_is_not_taken_before_it_is_admitted(calls_on):
     size = 64 * 1024 * 1024
     asked = anyio.Event()
     go = anyio.Event()
@@ -65,7 +81,7 @@ async def test_a_body_is_not_taken_before_it_is_admitted():
     assert len(bodies[0]) == size
 
 
-async def test_nobody_but_the_caller_keeps_a_body():
+async def test_nobody_but_the_caller_keeps_a_body(calls_on):
     async with calls_on(in_turn(Reply(body=PAGE))) as (calls, _):
         body = await calls.get_records("kinesis", "i", 1, admitted)
         assert body == PAGE
@@ -73,14 +89,14 @@ async def test_nobody_but_the_caller_keeps_a_body():
 
 
 @pytest.mark.parametrize("framing", ["chunked", "close"])
-async def test_a_body_of_unknown_length_is_admitted_as_a_large_one(framing):
+async def test_a_body_of_unknown_length_is_admitted_as_a_large_one(calls_on, framing):
     admissions = Admissions()
     async with calls_on(in_turn(Reply(body=PAGE, framing=framing))) as (calls, _):
         await calls.get_records("kinesis", "i", 1, admissions)
     assert admissions.sizes == [UNKNOWN_LENGTH_BYTES]
 
 
-async def test_an_error_is_not_admitted():
+async def test_an_error_is_not_admitted(calls_on):
     admissions = Admissions()
     async with calls_on(in_turn(failure("ExpiredIteratorException"))) as (calls, _):
         with pytest.raises(IteratorExpired):
@@ -88,7 +104,7 @@ async def test_an_error_is_not_admitted():
     assert admissions.sizes == []
 
 
-async def test_a_call_cancelled_while_it_waits_for_admission_closes_its_connection():
+async def test_a_call_cancelled_while_it_waits_for_admission_closes_its_connection(calls_on):
     async with calls_on(in_turn(Reply(body=b" " * 64 * 1024 * 1024))) as (calls, server):
         waits = anyio.Event()
 
@@ -105,7 +121,7 @@ async def test_a_call_cancelled_while_it_waits_for_admission_closes_its_connecti
             await server.closed.wait()
 
 
-async def test_calls_under_way_together_are_admitted_each_by_its_own():
+async def test_calls_under_way_together_are_admitted_each_by_its_own(calls_on):
     def script(request: Request) -> Reply:
         return Reply(body=b"{" + b" " * int(request.parameters["ShardIterator"]) + b"}")
 
@@ -119,7 +135,7 @@ async def test_calls_under_way_together_are_admitted_each_by_its_own():
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
-async def test_a_body_cut_in_half_is_a_passing_error(framing):
+async def test_a_body_cut_in_half_is_a_passing_error(calls_on, framing):
     async with calls_on(in_turn(Reply(body=PAGE, sent=40, framing=framing))) as (calls, server):
         with pytest.raises(Transient, match="kinesis GetRecords"):
             await calls.get_records("kinesis", "i", 1, admitted)
@@ -143,7 +159,7 @@ async def test_a_body_cut_in_half_is_a_passing_error(framing):
     ],
     ids=lambda value: getattr(value, "__name__", None) or (value.body.decode() or str(value.status))[:40],
 )
-async def test_an_error_answer_is_our_error_and_is_not_sent_again(reply, error):
+async def test_an_error_answer_is_our_error_and_is_not_sent_again(calls_on, reply, error):
     async with calls_on(in_turn(reply)) as (calls, server):
         with pytest.raises(error) as raised:
             await calls.get_records("kinesis", "i", 1, admitted)
@@ -151,24 +167,24 @@ async def test_an_error_answer_is_our_error_and_is_not_sent_again(reply, error):
         assert len(server.requests) == 1
 
 
-async def test_a_throttle_says_how_long_to_wait():
+async def test_a_throttle_says_how_long_to_wait(calls_on):
     async with calls_on(in_turn(failure("ThrottlingException", headers={"Retry-After": "7"}))) as (calls, _):
         with pytest.raises(Throttled) as raised:
             await calls.receive_message("http://q", count=1, wait=0, admit=admitted)
         assert raised.value.after == 7.0
 
 
-async def test_a_server_that_is_not_there_is_a_passing_error():
+async def test_a_server_that_is_not_there_is_a_passing_error(client):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    async with aws_at(url) as aws:
+    async with aws_at(url, client) as aws:
         calls = await aws.calls()
         with pytest.raises(Transient, match="Could not connect"):
             await calls.get_records("kinesis", "i", 1, admitted)
 
 
-async def test_a_queue_is_asked_for_all_attributes():
+async def test_a_queue_is_asked_for_all_attributes(calls_on):
     async with calls_on(in_turn(Reply(body=b'{"Messages":[]}'))) as (calls, server):
         assert await calls.receive_message("http://q/1/x", count=3, wait=2, admit=admitted) == b'{"Messages":[]}'
         assert server.requests[0].parameters == {
@@ -180,7 +196,7 @@ async def test_a_queue_is_asked_for_all_attributes():
         }
 
 
-async def test_batches_carry_their_entries():
+async def test_batches_carry_their_entries(calls_on):
     async with calls_on(in_turn(answer({"Successful": [], "Failed": []}))) as (calls, server):
         await calls.delete_message_batch("http://q", [("0", "a"), ("1", "b")])
         await calls.change_message_visibility_batch("http://q", [("0", "a")], timeout=0)
@@ -190,7 +206,7 @@ async def test_batches_carry_their_entries():
     ]
 
 
-async def test_a_queue_that_is_not_there_is_not_found():
+async def test_a_queue_that_is_not_there_is_not_found(calls_on):
     reply = failure("com.amazonaws.sqs#QueueDoesNotExist")
     async with calls_on(in_turn(reply)) as (calls, _):
         with pytest.raises(NotFound):
@@ -198,7 +214,7 @@ async def test_a_queue_that_is_not_there_is_not_found():
 
 
 @pytest.mark.parametrize("status", [200, 400, 403, 404, 413, 429, 500, 502])
-async def test_an_invocation_answers_whatever_the_status(status):
+async def test_an_invocation_answers_whatever_the_status(calls_on, status):
     body = b'{"errorMessage": "\\u00e9"}'
     reply = Reply(status=status, body=body, headers={"X-Amz-Function-Error": "Unhandled", "x-amzn-errortype": "X"})
     async with calls_on(in_turn(reply)) as (calls, server):
@@ -209,7 +225,7 @@ async def test_an_invocation_answers_whatever_the_status(status):
         assert server.requests[0].headers["x-amz-invocation-type"] == "RequestResponse"
 
 
-async def test_an_invocation_asks_for_the_end_of_the_log_and_carries_its_own_trace():
+async def test_an_invocation_asks_for_the_end_of_the_log_and_carries_its_own_trace(calls_on):
     async with calls_on(in_turn(answer({}))) as (calls, server):
         await calls.invoke("f", b"{}", timeout=5, trace="Root=1-a-b")
         await calls.invoke("f", b"{}", timeout=5)
@@ -231,13 +247,13 @@ async def test_an_invocation_asks_for_the_end_of_the_log_and_carries_its_own_tra
         ),
     ],
 )
-async def test_a_function_is_named_in_the_path(function, path):
+async def test_a_function_is_named_in_the_path(calls_on, function, path):
     async with calls_on(in_turn(answer({}))) as (calls, server):
         await calls.invoke(function, b"{}", timeout=5)
     assert server.requests[0].path == f"/2015-03-31/functions/{path}/invocations"
 
 
-async def test_a_function_that_takes_too_long_is_a_timeout():
+async def test_a_function_that_takes_too_long_is_a_timeout(calls_on):
     async def never(_: Request) -> Reply:
         await anyio.sleep_forever()
         raise AssertionError
@@ -248,17 +264,33 @@ async def test_a_function_that_takes_too_long_is_a_timeout():
         assert len(server.requests) == 1
 
 
+async def test_an_invocation_that_is_cancelled_ends_at_once_and_is_no_timeout(calls_on):
+    got = anyio.Event()
+
+    async def never(_: Request) -> Reply:
+        got.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async with calls_on(never) as (calls, server), anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(calls.invoke, "f", b"{}", timeout=900))
+        await got.wait()
+        tasks.cancel_scope.cancel()
+    assert tasks.cancel_scope.cancelled_caught
+    assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize(
     "reply", [Reply(hang_up=True), Reply(body=b"x" * 100, sent=50)], ids=["silence", "half a body"]
 )
-async def test_an_invocation_whose_connection_fails_is_never_sent_again(reply):
+async def test_an_invocation_whose_connection_fails_is_never_sent_again(calls_on, reply):
     async with calls_on(in_turn(reply)) as (calls, server):
         with pytest.raises(Transient):
             await calls.invoke("f", b"{}", timeout=5)
         assert len(server.requests) == 1
 
 
-async def test_a_large_event_travels_unharmed():
+async def test_a_large_event_travels_unharmed(calls_on):
     event = json.dumps({"Records": [{"body": "é" * 1_000_000}]}).encode()
     async with calls_on(lambda request: answer(zlib.crc32(request.body))) as (calls, _):
         assert json.loads((await calls.invoke("f", event, timeout=20)).body) == zlib.crc32(event)

@@ -36,8 +36,7 @@ WRONG = [
     ("little memory", "memory: 31MiB", f'memory: "31MiB" is too small, allowed: {_SIZES}'),
     ("memory in an unknown unit", "memory: 1Ti", f'memory: "1Ti" is not a size, allowed: {_SIZES}'),
     ("memory as a boolean", "memory: true", f"memory: true is not a size, allowed: {_SIZES}"),
-    ("fast client", "aws: {client: fast}", "aws.client: fast is not supported yet, allowed: botocore"),
-    ("unknown client", "aws: {client: boto3}", 'aws.client: "boto3" is not one of the choices, allowed: botocore or fast'),
+    ("unknown client", "aws: {client: boto3}", 'aws.client: "boto3" is not one of the choices, allowed: fast or botocore'),
     ("credentials", "aws: {access_key_id: A}", "aws.access_key_id: has no place in this file: credentials come from the standard AWS chain (environment, profile, role)"),
     ("region in capitals", "aws: {region: EU}", 'aws.region: "EU" has the wrong form, allowed: text that matches ^[a-z0-9-]{1,32}$'),
     ("endpoint without a scheme", "aws: {endpoint_url: localhost}", 'aws.endpoint_url: "localhost" is not a URL, allowed: http://HOST[:PORT][/PATH] or https://...'),
@@ -180,6 +179,13 @@ def test_endpoints_are_kept_for_each_service(tmp_path: Path):
     assert settings(tmp_path, text).aws == AwsSettings(
         region="eu-west-1", profile="p", endpoints=(("sqs", "http://a:1"), ("lambda", "http://b"))
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "client"), [("{}", "fast"), ("{client: fast}", "fast"), ("{client: botocore}", "botocore")]
+)
+def test_the_hot_calls_travel_fast_unless_the_file_says_otherwise(tmp_path: Path, text: str, client: str):
+    assert settings(tmp_path, f"aws: {text}\n{mapping(QUEUE)}").aws.client == client
 
 
 _ARN = "arn:aws:lambda:eu-central-1:123456789012:function:bill:live"

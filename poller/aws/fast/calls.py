@@ -1,0 +1,179 @@
+"""The hot calls over connections of our own, with credentials, endpoints and the words of errors from botocore."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import anyio
+from botocore import xform_name
+from botocore.exceptions import ClientError
+from msgspec.json import encode
+
+from poller.aws.calls import Answer
+from poller.aws.errors import FOREIGN_ERRORS, translated, translated_error
+from poller.aws.fast.exchange import Exchange, Reply, ServersTime
+from poller.aws.fast.forms import Client, form_of, rehearse
+from poller.aws.fast.pool import Pool
+from poller.aws.fast.signing import Form
+from poller.model.errors import Denied
+from poller.model.ports import Admit
+
+HotService: TypeAlias = Literal["kinesis", "dynamodbstreams", "sqs", "lambda"]
+
+_SILENCE = 60.0
+"""Seconds without a byte before an answer is given up; a long poll of a queue is silent for 20."""
+_RECEIVE = "ReceiveMessage"
+_TRACE = "X-Amzn-Trace-Id"
+
+
+class FastCalls:
+    """The hot calls of one region and role."""
+
+    def __init__(
+        self,
+        opened: Callable[[HotService], Awaitable[Client]],
+        credentials: Callable[[], Awaitable[Any]],
+        trust: Callable[[], Awaitable[ssl.SSLContext]],
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            opened: gives clients that nobody else uses: they send nothing any more.
+            credentials: gives aiobotocore's, which renew themselves.
+            trust: whom TLS trusts.
+        """
+        self._opened = opened
+        self._credentials = credentials
+        self._trust = trust
+        self._lock = anyio.Lock()
+        self._clients: dict[HotService, Client] = {}
+        self._times: dict[HotService, ServersTime] = {}
+        self._pools: dict[str, Pool] = {}
+        self._exchanges: dict[tuple[str, str | None], Exchange] = {}
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for pool in self._pools.values():
+            await pool.aclose()
+
+    async def get_records(
+        self,
+        service: Literal["kinesis", "dynamodbstreams"],
+        iterator: str,
+        limit: int,
+        admit: Admit,
+        *,
+        stream_arn: str | None = None,
+    ) -> bytes:
+        """GetRecords: see `HotCalls`."""
+        parameters: dict[str, object] = {"ShardIterator": iterator, "Limit": limit}
+        if stream_arn is not None:
+            parameters["StreamARN"] = stream_arn
+        key = (service, stream_arn)
+        exchange = self._exchanges.get(key) or await self._learnt(key, service, "GetRecords", parameters)
+        try:
+            return _body(await exchange.send(encode(parameters), admit=admit), "GetRecords")
+        except FOREIGN_ERRORS as error:
+            raise translated_error(service, "GetRecords", error) from error
+
+    async def receive_message(
+        self, queue_url: str, *, count: int, wait: int, admit: Admit, visibility: int | None = None
+    ) -> bytes:
+        """ReceiveMessage: see `HotCalls`."""
+        parameters: dict[str, object] = {
+            "QueueUrl": queue_url,
+            "MaxNumberOfMessages": count,
+            "WaitTimeSeconds": wait,
+            "MessageSystemAttributeNames": ["All"],
+            "MessageAttributeNames": ["All"],
+        }
+        if visibility is not None:
+            parameters["VisibilityTimeout"] = visibility
+        return await self._queue(_RECEIVE, parameters, admit)
+
+    async def delete_message_batch(self, queue_url: str, entries: Sequence[tuple[str, str]]) -> bytes:
+        """DeleteMessageBatch: see `HotCalls`."""
+        listed = [{"Id": entry, "ReceiptHandle": receipt} for entry, receipt in entries]
+        parameters = {"QueueUrl": queue_url, "Entries": listed}
+        return await self._queue("DeleteMessageBatch", parameters)
+
+    async def change_message_visibility_batch(
+        self, queue_url: str, entries: Sequence[tuple[str, str]], *, timeout: int
+    ) -> bytes:
+        """ChangeMessageVisibilityBatch: see `HotCalls`."""
+        listed = [{"Id": entry, "ReceiptHandle": receipt, "VisibilityTimeout": timeout} for entry, receipt in entries]
+        parameters = {"QueueUrl": queue_url, "Entries": listed}
+        return await self._queue("ChangeMessageVisibilityBatch", parameters)
+
+    async def invoke(self, function: str, event: bytes, *, timeout: float, trace: str = "") -> Answer:
+        """Invoke: see `HotCalls`."""
+        key = ("lambda", function)
+        exchange = self._exchanges.get(key)
+        if exchange is None:  # before the time begins: it reads models, and asks nobody
+            parameters = {"FunctionName": function, "InvocationType": "RequestResponse", "LogType": "Tail"}
+            exchange = await self._learnt(key, "lambda", "Invoke", parameters, repeatable=False)
+        async with asyncio.timeout(timeout):  # a third of what anyio's costs, and this is asyncio's alone
+            try:
+                reply = await exchange.send(event, more=_header(trace) if trace else b"")
+            except FOREIGN_ERRORS as error:
+                raise translated_error("lambda", "Invoke", error) from error
+        return Answer(status=reply.status, headers=reply.headers(), body=reply.body)
+
+    async def _queue(self, operation: str, parameters: Mapping[str, object], admit: Admit | None = None) -> bytes:
+        key = (operation, None)
+        exchange = self._exchanges.get(key) or await self._learnt(
+            key, "sqs", operation, parameters, repeatable=operation != _RECEIVE
+        )
+        try:
+            return _body(await exchange.send(encode(parameters), admit=admit), operation)
+        except FOREIGN_ERRORS as error:
+            raise translated_error("sqs", operation, error) from error
+
+    async def _learnt(
+        self,
+        key: tuple[str, str | None],
+        service: HotService,
+        operation: str,
+        parameters: Mapping[str, object],
+        *,
+        repeatable: bool = True,
+    ) -> Exchange:
+        """The exchange of a call that is made for the first time."""
+        async with self._lock:
+            if key not in self._exchanges:
+                with translated(service, operation):
+                    if service not in self._clients:
+                        client = await self._opened(service)
+                        rehearse(client)
+                        self._clients[service] = client
+                        self._times[service] = ServersTime()
+                    form = await form_of(self._clients[service], xform_name(operation), parameters)
+                    credentials = await self._credentials()
+                self._exchanges[key] = self._exchange(service, operation, form, credentials, repeatable=repeatable)
+        return self._exchanges[key]
+
+    def _exchange(
+        self, service: HotService, operation: str, form: Form, credentials: Any, *, repeatable: bool
+    ) -> Exchange:
+        """Long polls have connections of their own, so that no deletion waits for them."""
+        kind = operation if operation == _RECEIVE else service
+        if kind not in self._pools:
+            # A function has the time that its caller gives it.
+            self._pools[kind] = Pool(self._trust, silence=math.inf if service == "lambda" else _SILENCE)
+        return Exchange(form, self._pools[kind], credentials, self._times[service], repeatable=repeatable)
+
+
+def _body(reply: Reply, operation: str) -> bytes:
+    if 200 <= reply.status < 300:
+        return reply.body
+    raise ClientError(reply.parsed(), operation)
+
+
+def _header(trace: str) -> bytes:
+    if not (trace.isascii() and trace.isprintable()):
+        raise Denied("lambda Invoke: the trace holds what no header may")
+    return f"{_TRACE}: {trace}\r\n".encode()

@@ -1,0 +1,178 @@
+"""One kind of request to one place: signed, sent, answered; sent again only where that can do no harm.
+
+A request is sent once more, on a new connection, when the one that was kept turns out to have been closed before any
+of the answer came: at any time where the call may be repeated, else only where nothing of it was sent. And it is sent
+once more when its signature was refused while the server's clock is far from ours, with the server's time; such a
+request was not carried out, whatever it asks for.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+import anyio.to_thread
+from botocore.exceptions import ConnectionClosedError
+from botocore.parsers import JSONParser
+
+from poller.aws.calls import UNKNOWN_LENGTH_BYTES
+from poller.aws.fast.connection import Connection
+from poller.aws.fast.pool import Origin, Pool
+from poller.aws.fast.signing import Form, Heads
+from poller.model.ports import Admit
+
+PAGE_LIMIT_BYTES = 67_108_864
+"""Of an answer that is admitted; the largest of AWS's have some 16 MiB."""
+ANSWER_LIMIT_BYTES = 16_777_216
+"""Of any other answer; a function's has 6 MiB."""
+
+_AT_ONCE_BYTES = 1_048_576
+"""The digest of more takes longer than others should wait for."""
+_FAR_OFF = 240.0
+"""Seconds; services refuse signatures that are 300 off."""
+_REFUSED = range(400, 404)
+_SKEWED = frozenset(
+    {
+        "AuthFailure",
+        "InvalidSignatureException",
+        "RequestExpired",
+        "RequestInTheFuture",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+    }
+)
+
+
+class Reply(NamedTuple):
+    """A whole answer."""
+
+    status: int
+    raw_headers: list[tuple[bytes, bytes]]
+    body: bytes
+    signed: int
+    """Unix seconds that the request was signed with."""
+
+    def headers(self) -> dict[str, str]:
+        """By their names in lower case."""
+        return {name.decode("latin-1").lower(): value.decode("utf-8", "replace") for name, value in self.raw_headers}
+
+    def parsed(self) -> dict[str, Any]:
+        """An error's account, as botocore reads it."""
+        answer = {"status_code": self.status, "headers": self.headers(), "body": self.body}
+        try:
+            found: dict[str, Any] = JSONParser().parse(answer, None)
+        except (AttributeError, TypeError, ValueError, RecursionError):  # JSON, but no account of an error
+            answer["body"] = b""
+            found = JSONParser().parse(answer, None)
+        return found
+
+
+@dataclass(slots=True)
+class ServersTime:
+    """How far a server's clock is from ours."""
+
+    ahead: float = 0.0
+    """Seconds to add to our time."""
+
+    def corrected(self, reply: Reply, now: float) -> bool:
+        """Whether a signature was refused for its time; from now on the server's time is used.
+
+        Args:
+            reply: of any status.
+            now: unix seconds of this machine's clock.
+        """
+        if reply.status not in _REFUSED:
+            return False
+        date = reply.headers().get("date", "")
+        try:
+            there = parsedate_to_datetime(date).timestamp()
+        except ValueError:
+            return False
+        if abs(there - reply.signed) < _FAR_OFF or _code(reply) not in _SKEWED:
+            return False
+        self.ahead = there - now
+        return True
+
+
+class Exchange:
+    """Sends the requests of one form."""
+
+    def __init__(
+        self, form: Form, pool: Pool, credentials: Any, servers_time: ServersTime, *, repeatable: bool
+    ) -> None:
+        """Send nothing yet.
+
+        Args:
+            form: of the requests.
+            pool: of connections.
+            credentials: aiobotocore's, which renew themselves.
+            servers_time: of the service.
+            repeatable: sending a request twice does what sending it once does.
+        """
+        self.form = form
+        self._heads = Heads(form)
+        self._origin = Origin.of(form.url)
+        self._pool = pool
+        self._credentials = credentials
+        self._time = servers_time
+        self._repeatable = repeatable
+
+    async def send(self, body: bytes, *, admit: Admit | None = None, more: bytes = b"") -> Reply:
+        """Send and wait for the answer, whatever its status.
+
+        Args:
+            body: of the request.
+            admit: waits until the body of a successful answer may be taken.
+            more: further headers, each ending in CRLF, that are not signed.
+        """
+        if len(body) > _AT_ONCE_BYTES:
+            digest = (await anyio.to_thread.run_sync(sha256, body)).hexdigest()
+        else:
+            digest = sha256(body).hexdigest()
+        reply = await self._sent(body, digest, admit, more)
+        if reply.status >= 400 and self._time.corrected(reply, time.time()):
+            reply = await self._sent(body, digest, admit, more)
+        return reply
+
+    async def _sent(self, body: bytes, digest: str, admit: Admit | None, more: bytes) -> Reply:
+        pool, origin = self._pool, self._origin
+        connection = await pool.take(origin)
+        try:
+            return await self._spoken(connection, body, digest, admit, more)
+        except ConnectionClosedError:
+            stale = connection.used and not connection.heard
+            if not stale or (connection.touched and not self._repeatable):
+                raise
+        finally:
+            pool.give_back(origin, connection)
+        connection = await pool.take(origin, new=True)
+        try:
+            return await self._spoken(connection, body, digest, admit, more)
+        finally:
+            pool.give_back(origin, connection)
+
+    async def _spoken(
+        self, connection: Connection, body: bytes, digest: str, admit: Admit | None, more: bytes
+    ) -> Reply:
+        keys = await self._credentials.get_frozen_credentials()
+        moment = int(time.time() + self._time.ahead)
+        head = self._heads.head(digest, len(body), keys, moment, more=more)
+        limit = ANSWER_LIMIT_BYTES if admit is None else PAGE_LIMIT_BYTES
+        answer = await connection.ask(head, body, limit=limit, hold=admit is not None)
+        if admit is not None and 200 <= answer.status < 300:
+            await admit(UNKNOWN_LENGTH_BYTES if answer.length is None else answer.length)
+        else:
+            limit = ANSWER_LIMIT_BYTES
+        if not answer.whole:
+            await connection.rest(limit)
+        return Reply(answer.status, answer.headers, answer.take(), moment)
+
+
+def _code(reply: Reply) -> str:
+    """The error's code: services of REST write it into a header."""
+    header = reply.headers().get("x-amzn-errortype", "").partition(":")[0].rpartition("#")[2]
+    code: str = header or reply.parsed().get("Error", {}).get("Code", "")
+    return code
