@@ -49,6 +49,11 @@ class Scenario:
     filters: bool = False
 
     @property
+    def mapping(self) -> dict[str, Any]:
+        """Further keys of the mapping."""
+        return {"FilterCriteria": FILTERS} if self.filters else {}
+
+    @property
     def unit(self) -> Unit:
         if self.rate:
             return "ms from answer to invocation"

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scenarios import FILTERS, PATTERN, Scenario
+from benchmarks.scenarios import PATTERN, Scenario
 from tests.servers.loaded import CREDENTIALS, Double, configuration, daemon, until
 from tests.servers.processes import MINISTACK, serving
 
@@ -46,8 +46,6 @@ def poller(
     **mapping: Any,
 ) -> Iterator[list[int]]:
     """The real daemon, or several that share a store."""
-    if scenario.filters:
-        mapping["FilterCriteria"] = FILTERS
     with ExitStack() as stack:
         settings = configuration(
             double,
@@ -55,7 +53,7 @@ def poller(
             function="lambda",
             source=scenario.source,
             store=_store(store, stack),
-            **mapping,
+            **{**scenario.mapping, **mapping},
         )
         if client:
             settings["aws"]["client"] = client

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,8 +125,13 @@ def load(*, shards: int, record_bytes: int, latency: float = 0.0) -> Iterator[Do
 
 
 @contextmanager
-def daemon(settings: Mapping[str, Any]) -> Iterator[Daemon]:
-    """Start `poller run`; stop it politely, and surely, with the context."""
+def daemon(settings: Mapping[str, Any], through: Sequence[str] = ()) -> Iterator[Daemon]:
+    """Start `poller run`; stop it politely, and surely, with the context.
+
+    Args:
+        settings: the configuration, without `server`.
+        through: arguments of the interpreter before `-m poller`: a profiler.
+    """
     with tempfile.TemporaryDirectory(prefix="poller-") as folder:
         config = Path(folder) / "config.json"
         port = _free_port()
@@ -135,7 +140,7 @@ def daemon(settings: Mapping[str, Any]) -> Iterator[Daemon]:
         log = Path(folder) / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "poller", "run", str(config), "--log-format", "json"],
+                [sys.executable, *through, "-m", "poller", "run", str(config), "--log-format", "json"],
                 cwd=_ROOT,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
