@@ -79,7 +79,7 @@ class Totals:
 class Load:
     """The shards and the function."""
 
-    def __init__(self, *, shards: int, record_bytes: int, latency: float) -> None:
+    def __init__(self, *, shards: int, record_bytes: int, latency: float, now: float | None = None) -> None:
         self.shards = [f"shardId-{number:020d}" for number in range(shards)]
         self.latency = latency
         self.totals = Totals()
@@ -89,7 +89,7 @@ class Load:
         self._rate, self._since = 0, 0.0
         self._answered: dict[tuple[str, int], float] = {}
         text = payload(record_bytes)
-        now = time.time()
+        now = time.time() if now is None else now
         self._kinds = {
             b"Kinesis_20131202": _Kind(_kinesis_record(text, now), max(1, ANSWER_LIMIT_BYTES // record_bytes)),
             b"DynamoDBStreams_20120810": _Kind(_table_record(text, now), TABLE_LIMIT_RECORDS, TABLE_LIMIT_BYTES),
