@@ -31,7 +31,7 @@ def record(scenario: Scenario, seconds: float, into: Path) -> int:
             while time.monotonic() < deadline:
                 double.fill(scenario.records)
                 if whole := scenario.shards * scenario.records:
-                    until(lambda: bool(double.totals()["records"] >= whole), patience=300)  # noqa: B023  # it ends here
+                    until(lambda: bool(double.totals()["records"] >= whole), patience=300)  # it ends here
                     count += whole
                 else:
                     time.sleep(seconds)

@@ -130,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(names)}; default: all")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="three scenarios in less than a minute, roughly")
+    parser.add_argument("--quick", action="store_true", help="three scenarios in less than a minute")
     parser.add_argument("--peers", type=Path, help="where benchmarks/peers/install.sh has put them")
     parser.add_argument("--client", choices=["fast", "botocore"], help="how the daemon's hot calls travel")
     parser.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="these, besides the daemon")

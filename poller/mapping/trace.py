@@ -13,7 +13,7 @@ import msgspec
 from poller.model.record import Record
 from poller.model.trace import Trace, is_parent
 
-_MARKS = (b'"AWSTraceHeader"', b'"traceparent"')
+_XRAY, _W3C = b'"AWSTraceHeader"', b'"traceparent"'
 _LONGEST = 512
 
 
@@ -44,7 +44,7 @@ def trace_of(records: Sequence[Record]) -> Trace | None:
     A value that no HTTP header can carry, or that is no `traceparent`, is as good as none: it is the producer's.
     """
     for record in records:
-        if record.receipt and any(mark in record.body for mark in _MARKS):
+        if record.receipt and (_XRAY in record.body or _W3C in record.body):
             trace = _trace(record.body)
             if trace.xray or trace.parent:
                 return trace

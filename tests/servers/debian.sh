@@ -7,6 +7,7 @@ needs=(
     c++:g++ cmake:cmake make:make xz:xz-utils # Lambda's client for Node.js is compiled where it is installed
     prometheus:prometheus promtool:prometheus
     postgres:postgresql
+    valgrind:valgrind # counts the instructions of the hot path
     java:default-jre-headless # the real Kinesis Client Library reads what we write back
 )
 missing=()
