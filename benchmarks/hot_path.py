@@ -54,9 +54,7 @@ def cutter(source: str) -> Callable[[bytes], Page]:
     arn, limit, shard = _ARNS[source], RECORDS[source], "shardId-00000000000000000000"
     if source == "kinesis":
         kinesis = kinesis_frame(arn, None)
-        return lambda body: cut_kinesis(
-            body, frame=kinesis, shard=shard, position=TrimHorizon(), limit=limit, now=_NOW
-        )
+        return lambda body: cut_kinesis(body, frame=kinesis, shard=shard, position=TrimHorizon(), limit=limit, now=_NOW)
     if source == "dynamodb":
         dynamodb = dynamodb_frame(arn)
         return lambda body: cut_dynamodb(body, frame=dynamodb, position=TrimHorizon(), limit=limit, now=_NOW)

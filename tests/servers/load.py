@@ -40,7 +40,7 @@ TABLE_LIMIT_RECORDS = 1000
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _TARGET = re.compile(rb"\r\nx-amz-target: *(\w+)\.(\w+)", re.IGNORECASE)
-_EVENT_ID = re.compile(rb'"eventID":"(shardId-\d+):(\d+)"')
+_EVENT_ID = re.compile(rb'"eventID": ?"(shardId-\d+):(\d+)"')
 _FIRST_SEQUENCE = 10**20
 _PIECE = 65_536
 _LONG_POLL = 0.5
@@ -220,15 +220,20 @@ class Load:
         totals.invocations += 1
         totals.last_at = time.time()
         if first is None:
-            totals.records += event.count(b'"messageId":"')
+            totals.records += _count(event, b"messageId")
             return
         shard = first[1].decode()
-        start, count = int(first[2]) - _FIRST_SEQUENCE, event.count(b'"eventID":"')
+        start, count = int(first[2]) - _FIRST_SEQUENCE, _count(event, b"eventID")
         reached = totals.reached.get(shard, 0)
         totals.gaps += start > reached
         totals.repeated += min(count, max(0, reached - start))
         totals.reached[shard] = max(reached, start + count)
         totals.records += count
+
+
+def _count(event: bytes, name: bytes) -> int:
+    """How many records have this field, with a space before its value or without."""
+    return event.count(b'"%b":"' % name) or event.count(b'"%b": "' % name)
 
 
 class _Kind:
