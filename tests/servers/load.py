@@ -98,8 +98,8 @@ class Load:
 
     def fill(self, records: int) -> None:
         """Give every shard, and the queue, so many more."""
-        self._rate = 0
-        before, self._held = self._held, self._held + records
+        before = max(map(self._held_of, self.shards)) + (self._rate > 0)  # what trickled in is there to stay
+        self._rate, self._held = 0, before + records
         self._received = before
         self.totals = Totals(reached=dict.fromkeys(self.shards, before))
 
