@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 .PHONY: help demo test check lock schema monitoring picture clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/.filled: requirements-dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("poller needs Python 3.11 or later; set PYTHON=")'
@@ -28,12 +28,13 @@ test: $(VENV)/.filled tests/servers/node_modules/.filled  ## all tests
 	tests/servers/debian.sh
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
-check: $(VENV)/.filled tests/servers/node_modules/.filled  ## format, lint, types, import contracts, then all tests
+check: $(VENV)/.filled tests/servers/node_modules/.filled  ## format, lint, types, import contracts, instructions, then all tests
 	tests/servers/debian.sh
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m benchmarks.instructions
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 schema: $(VENV)/.filled  ## write config/schema.json anew
@@ -54,6 +55,13 @@ lock:  ## resolve the dependencies anew (needs uv)
 
 clean:  ## remove what make made
 	rm -rf $(VENV) tests/servers/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: bench bench-quick
+bench: $(VENV)/.filled  ## CPU beside other pollers and the floor, all scenarios: a table, and benchmarks/latest.json
+	$(BIN)/python -m benchmarks.run --json benchmarks/latest.json $(ARGS)
+
+bench-quick: $(VENV)/.filled  ## three scenarios of it, in less than a minute
+	$(BIN)/python -m benchmarks.run --quick $(ARGS)
 
 .PHONY: rules
 rules: $(VENV)/.filled  ## write the Prometheus Operator's form of the alert rules anew

@@ -16,6 +16,7 @@ from typing import Any
 from aiobotocore.session import get_session
 
 STREAM = "arn:aws:kinesis:eu-west-1:123456789012:stream/load"
+TABLE = "arn:aws:dynamodb:eu-west-1:123456789012:table/load/stream/2026-01-01T00:00:00.000"
 
 _LOOPS = 5
 """Receives of a queue at the same time."""
@@ -62,6 +63,28 @@ async def follow(kinesis: Any, function: Any, shard: str, batch_size: int) -> No
             await asyncio.sleep(max(0.0, 1.0 - (time.monotonic() - began)))
 
 
+def table_event_of(records: list[dict[str, Any]]) -> bytes:
+    for record in records:
+        record["eventSourceARN"] = TABLE
+        change = record["dynamodb"]
+        change["ApproximateCreationDateTime"] = change["ApproximateCreationDateTime"].timestamp()
+    return json.dumps({"Records": records}, separators=(",", ":")).encode()
+
+
+async def follow_table(streams: Any, function: Any, shard: str, batch_size: int) -> None:
+    answer = await streams.get_shard_iterator(StreamArn=TABLE, ShardId=shard, ShardIteratorType="TRIM_HORIZON")
+    iterator = answer["ShardIterator"]
+    while True:
+        began = time.monotonic()
+        page = await streams.get_records(ShardIterator=iterator, Limit=batch_size)
+        iterator = page["NextShardIterator"]
+        if page["Records"]:
+            reply = await function.invoke(FunctionName="function", Payload=table_event_of(page["Records"]))
+            await reply["Payload"].read()
+        if len(page["Records"]) < batch_size:
+            await asyncio.sleep(max(0.0, 1.0 - (time.monotonic() - began)))
+
+
 def queue_event_of(messages: list[dict[str, Any]]) -> bytes:
     return json.dumps(
         {
@@ -104,12 +127,17 @@ async def run(url: str, batch_size: int, source: str) -> None:
     session = get_session()
     async with (
         session.create_client("kinesis", region_name="eu-west-1", endpoint_url=url) as kinesis,
+        session.create_client("dynamodbstreams", region_name="eu-west-1", endpoint_url=url) as streams,
         session.create_client("sqs", region_name="eu-west-1", endpoint_url=url) as sqs,
         session.create_client("lambda", region_name="eu-west-1", endpoint_url=url) as function,
     ):
         if source == "sqs":
             queue = (await sqs.get_queue_url(QueueName="load"))["QueueUrl"]
             await asyncio.gather(*(drain(sqs, function, queue, batch_size) for _ in range(_LOOPS)))
+            return
+        if source == "dynamodb":
+            table = (await streams.describe_stream(StreamArn=TABLE))["StreamDescription"]["Shards"]
+            await asyncio.gather(*(follow_table(streams, function, shard["ShardId"], batch_size) for shard in table))
             return
         shards = (await kinesis.list_shards(StreamARN=STREAM))["Shards"]
         await asyncio.gather(*(follow(kinesis, function, shard["ShardId"], batch_size) for shard in shards))
@@ -119,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("--batch-size", type=int, default=100)
-    parser.add_argument("--source", choices=["kinesis", "sqs"], default="kinesis")
+    parser.add_argument("--source", choices=["kinesis", "dynamodb", "sqs"], default="kinesis")
     asked = parser.parse_args()
     asyncio.run(run(asked.url, asked.batch_size, asked.source))
 

@@ -1,10 +1,10 @@
-"""CPU of the real daemon, as a ratio to a naive aiobotocore loop in the same run.
+"""CPU of the real daemon beside what else moves records, as ratios of one run.
 
-`python -m benchmarks.run [SCENARIO ...] [--rounds 5] [--json FILE]`
+`python -m benchmarks.run [SCENARIO ...] [--rounds 5] [--quick] [--peers DIR] [--client botocore] [--json FILE]`
 
-Both are processes of their own that read from the same load double and invoke its function through Lambda's Invoke,
-signed. They take turns, in an order that is turned round every second round, so that what else the machine does hits
-both. Only ratios of one round are compared; a ratio whose spread is wide is said to be worth nothing.
+Each variant is a process of its own with a load double of its own, and lives through all rounds of a scenario. They take
+turns, in an order that is turned round every second round, so that what else the machine does hits all alike. Only
+ratios of one round are compared; a ratio whose spread is wide is said to be worth nothing.
 """
 
 from __future__ import annotations
@@ -14,114 +14,115 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.servers.loaded import CREDENTIALS, Double, configuration, cpu, daemon, load, until
+from benchmarks.scenarios import SCENARIOS, Scenario
+from benchmarks.variants import Variant, variants
+from tests.servers.loaded import Double, cpu, load, until
 
 _SETTLED = 3.0
 """Seconds of reading empty shards before anything is measured."""
 _WIDE = 0.15
 """Of the median: a median absolute deviation beyond which a ratio means nothing."""
+_QUICK = ("kin-b100-1k", "sqs-b10-1k", "idle-kinesis")
+_SOURCES = ("aiobotocore", "botocore", "httptools", "msgspec", "uvloop")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scenario:
-    """What is measured."""
+@dataclass(frozen=True)
+class Running:
+    """A variant between two of its turns."""
 
-    name: str
-    shards: int
-    records: int = 0
-    """In every shard, or the queue; 0 measures the reading of empty shards."""
-    record_bytes: int = 1024
-    batch_size: int = 100
-    source: str = "kinesis"
-    seconds: float = 8.0
-    """For how long empty shards are read."""
+    double: Double
+    pids: Sequence[int]
 
-    @property
-    def unit(self) -> str:
-        return "us CPU per record" if self.records else "us CPU per read"
-
-
-SCENARIOS = (
-    Scenario(name="idle-kinesis", shards=200),
-    Scenario(name="kin-b100-1k", shards=8, records=5000),
-    Scenario(name="kin-b1000-1k", shards=8, records=5000, batch_size=1000),
-    Scenario(name="kin-b10-1k", shards=8, records=500, batch_size=10),
-    Scenario(name="sqs-b10-1k", shards=1, records=10_000, batch_size=10, source="sqs"),
-)
-
-
-@contextmanager
-def poller(double: Double, scenario: Scenario) -> Iterator[int]:
-    """The real daemon. Yields its process id."""
-    settings = configuration(double, batch_size=scenario.batch_size, function="lambda", source=scenario.source)
-    with daemon(settings) as running:
-        yield running.process.pid
-
-
-@contextmanager
-def naive(double: Double, scenario: Scenario) -> Iterator[int]:
-    """The naive loop. Yields its process id."""
-    command = [sys.executable, "-m", "benchmarks.baseline", double.url, "--source", scenario.source]
-    command += ["--batch-size", str(scenario.batch_size)]
-    root = Path(__file__).parents[1]
-    with subprocess.Popen(command, cwd=root, env={**os.environ, **CREDENTIALS}) as process:
-        try:
-            until(lambda: double.totals()["reads"] >= scenario.shards)
-            yield process.pid
-        finally:
-            process.kill()
-
-
-VARIANTS: dict[str, Callable[[Double, Scenario], AbstractContextManager[int]]] = {"poller": poller, "naive": naive}
-
-
-def measure(variant: str, scenario: Scenario) -> float:
-    """Microseconds of CPU per record, or per read."""
-    with (
-        load(shards=scenario.shards, record_bytes=scenario.record_bytes) as double,
-        VARIANTS[variant](double, scenario) as pid,
-    ):
-        time.sleep(_SETTLED)
+    def measure(self, scenario: Scenario) -> tuple[float, float]:
+        """The scenario's figure, and the CPU of the double in the same unit (0.0 for a delay)."""
+        totals = self.double.totals()
+        used, served = sum(map(cpu, self.pids)), totals["cpu"]
+        if scenario.rate:
+            self.double.trickle(scenario.rate)
+            time.sleep(scenario.seconds)
+            return statistics.median(self.double.totals()["delays"]) * 1e3, 0.0
+        self.double.fill(scenario.records)
         whole = scenario.shards * scenario.records
-        double.fill(scenario.records)
-        before = cpu(pid)
         if whole:
-            until(lambda: double.totals()["records"] >= whole, patience=300)
+            until(lambda: bool(self.double.totals()["records"] >= whole), patience=300, every=0.02)
         else:
             time.sleep(scenario.seconds)
-        used = cpu(pid) - before
-        totals = double.totals()
-    return used * 1e6 / int(totals["records"] if whole else totals["reads"])
+        used = sum(map(cpu, self.pids)) - used
+        totals = self.double.totals()
+        count = int(totals["records"] if whole else totals["reads"])
+        return used * 1e6 / count, (totals["cpu"] - served) * 1e6 / count
 
 
-def compare(scenario: Scenario, rounds: int) -> dict[str, Any]:
+def compare(scenario: Scenario, chosen: dict[str, Variant], rounds: int) -> dict[str, Any]:
     """All rounds of one scenario."""
-    seen: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
-    for turn in range(rounds):
-        for variant in list(VARIANTS) if turn % 2 else reversed(VARIANTS):
-            seen[variant].append(measure(variant, scenario))
-    ratios = [ours / theirs for ours, theirs in zip(seen["poller"], seen["naive"], strict=True)]
-    median = statistics.median(ratios)
-    deviation = statistics.median([abs(ratio - median) for ratio in ratios])
+    seen: dict[str, list[float]] = {name: [] for name in chosen}
+    served: dict[str, list[float]] = {name: [] for name in chosen}
+    with ExitStack() as stack:
+        running = {}
+        for name, start in chosen.items():
+            double = stack.enter_context(load(shards=scenario.shards, record_bytes=scenario.record_bytes))
+            running[name] = Running(double, stack.enter_context(start(double, scenario)))
+        time.sleep(_SETTLED)
+        for name in chosen:  # compilers and caches warm up, and connections are opened
+            if not scenario.rate:
+                running[name].measure(scenario)
+        for turn in range(rounds):
+            for name in list(chosen) if turn % 2 else reversed(chosen):
+                value, double_value = running[name].measure(scenario)
+                seen[name].append(value)
+                served[name].append(double_value)
+    told = {name: _told(scenario, seen, name) for name in chosen if name != "poller"}
     return {
         "scenario": scenario.name,
+        "says": scenario.says,
         "unit": scenario.unit,
-        "poller": [round(value, 2) for value in seen["poller"]],
-        "naive": [round(value, 2) for value in seen["naive"]],
-        "ratio": round(median, 4),
+        "median": {name: round(statistics.median(values), 3) for name, values in seen.items()},
+        "double": {name: round(statistics.median(values), 3) for name, values in served.items()},
+        "rounds": {name: [round(value, 3) for value in values] for name, values in seen.items()},
+        "ratio": told,
+    }
+
+
+def _told(scenario: Scenario, seen: dict[str, list[float]], name: str) -> dict[str, Any]:
+    """The daemon to another, or a feature of the daemon to the daemon without it."""
+    above, below = (seen[name], seen["poller"]) if name in scenario.features else (seen["poller"], seen[name])
+    ratios = [ours / theirs for ours, theirs in zip(above, below, strict=True)]
+    median = statistics.median(ratios)
+    deviation = statistics.median([abs(ratio - median) for ratio in ratios])
+    target = scenario.targets.get(name)
+    found = {
+        "median": round(median, 4),
         "mad": round(deviation, 4),
         "rounds": [round(ratio, 4) for ratio in ratios],
         "steady": deviation <= _WIDE * median,
     }
+    return found | ({"must": target.must, "want": target.want, "holds": median <= target.must} if target else {})
+
+
+def show(result: dict[str, Any]) -> None:
+    """One scenario as lines of the table."""
+    print(f"\n{result['scenario']}: {result['says']}, {result['unit']}")
+    print(f"  {'':<20} {'median':>9} {'double':>8} {'ratio':>7} {'MAD':>7} {'must':>7} {'want':>7}")
+    for name, median in result["median"].items():
+        line = f"  {name:<20} {median:>9.2f} {result['double'][name]:>8.2f}"
+        ratio = result["ratio"].get(name)
+        if ratio:
+            line += f" {ratio['median']:>7.3f} {ratio['mad']:>7.3f}"
+            if "must" in ratio:
+                holds = "holds" if ratio["holds"] else "DOES NOT HOLD"
+                line += f" {ratio['must']:>7.3f} {ratio['want']:>7.3f}  {holds}"
+            if not ratio["steady"]:
+                line += "  too unsteady to mean anything: run again"
+        print(line, flush=True)
 
 
 def main() -> None:
@@ -129,22 +130,34 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(names)}; default: all")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="three scenarios in less than a minute")
+    parser.add_argument("--peers", type=Path, help="where benchmarks/peers/install.sh has put them")
+    parser.add_argument("--client", choices=["fast", "botocore"], help="how the daemon's hot calls travel")
+    parser.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="these, besides the daemon")
     parser.add_argument("--json", type=Path, help="write everything there")
     asked = parser.parse_args()
-    if unknown := set(asked.scenarios) - set(names):
+    wanted = asked.scenarios or (_QUICK if asked.quick else names)
+    if unknown := set(wanted) - set(names):
         parser.error(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    chosen = [scenario for scenario in SCENARIOS if not asked.scenarios or scenario.name in asked.scenarios]
-    print(f"{'scenario':<14} {'ratio':>7} {'MAD':>7}   rounds")
     told = []
-    for scenario in chosen:
-        result = compare(scenario, asked.rounds)
-        told.append(result)
-        doubt = "" if result["steady"] else "   too unsteady to mean anything: run again"
-        rounds = " ".join(f"{ratio:.3f}" for ratio in result["rounds"])
-        print(f"{scenario.name:<14} {result['ratio']:>7.3f} {result['mad']:>7.3f}   {rounds}{doubt}", flush=True)
-    document = {"schema": 1, "machine": _machine(), "runs": told}
+    for scenario in SCENARIOS:
+        if scenario.name not in wanted:
+            continue
+        chosen = variants(scenario, asked.peers, asked.client)
+        if asked.quick:
+            fewer = (
+                scenario.records // 4 // scenario.batch_size * scenario.batch_size
+            )  # the floor knows full batches only
+            scenario = replace(scenario, records=fewer, seconds=2.0)
+            asked.only = ["naive", "floor_sha"]
+        if asked.only:
+            chosen = {name: start for name, start in chosen.items() if name in ("poller", *asked.only)}
+        told.append(compare(scenario, chosen, 2 if asked.quick else asked.rounds))
+        show(told[-1])
     if asked.json:
-        asked.json.write_text(json.dumps(document, indent=2) + "\n")
+        asked.json.write_text(json.dumps({"schema": 2, "machine": _machine(), "runs": told}, indent=2) + "\n")
+    if any(ratio.get("holds") is False for result in told for ratio in result["ratio"].values()):
+        sys.exit(1)
 
 
 def _machine() -> dict[str, Any]:
@@ -155,6 +168,7 @@ def _machine() -> dict[str, Any]:
         "sha_ni": "sha_ni" in flags,
         "cores": os.cpu_count(),
         "python": platform.python_version(),
+        "versions": {name: version(name) for name in _SOURCES},
     }
 
 

@@ -19,6 +19,9 @@ from poller.model.record import Position
 
 T = TypeVar("T")
 
+_SOON = 0.1
+"""Seconds until the second try of a write that failed; doubled for each further one."""
+
 
 class Checkpoint:
     """The stored row of one shard, as this process last wrote or read it."""
@@ -36,7 +39,7 @@ class Checkpoint:
         self._write_at = -math.inf
         self._asked = 0
         self._written = 0
-        self._writing = anyio.Lock()
+        self._writing = anyio.Lock(fast_acquire=True)
         self._anew = False
         self._unanswered: set[bytes] = set()
         """What was sent in the name of this version, and may be stored or not."""
@@ -180,9 +183,14 @@ class Checkpoint:
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """A call to the store, again and again until it does not fail in passing."""
+        try:
+            return await call()  # nearly always, and what follows costs more than the write of a row
+        except Transient as error:
+            self._tell("error", self.row, str(error))
+            await anyio.sleep(_SOON)
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(Transient),
-            wait=tenacity.wait_exponential(multiplier=0.1, max=5.0),
+            wait=tenacity.wait_exponential(multiplier=2 * _SOON, max=5.0),
             before_sleep=self._tell_error,
             sleep=anyio.sleep,
             reraise=True,

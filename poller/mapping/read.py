@@ -107,6 +107,8 @@ async def read_shard(
 ) -> None:
     """Read a stream's shard until its end, a stop, or the end of its lanes, handing over every page that says something.
 
+    To be cancelled at a stop, as `Tools.unless_stopped` does.
+
     A position that the stream no longer holds is data lost: it is told, and reading goes on at the oldest record.
 
     Args:
@@ -152,4 +154,4 @@ async def read_shard(
             cursor = page.cursor
             pause = pause_after(page, interval=tools.policy.poll_interval, took=anyio.current_time() - began)
             del page  # or its records would stay in memory when they have been delivered
-            await tools.pause(pause)
+            await anyio.sleep(pause)  # whoever calls us cancels us at the stop, so it need not be waited for here

@@ -13,7 +13,7 @@ import msgspec
 from poller.model.record import Record
 from poller.model.trace import Trace, is_parent
 
-_MARKS = (b'"AWSTraceHeader"', b'"traceparent"')
+_XRAY, _W3C = b'"AWSTraceHeader"', b'"traceparent"'
 _LONGEST = 512
 
 
@@ -61,7 +61,7 @@ def traces_of(records: Sequence[Record], most: int = 128) -> tuple[Trace, ...]:
 
 def _traces(records: Sequence[Record]) -> Iterator[Trace]:
     for record in records:
-        if record.receipt and any(mark in record.body for mark in _MARKS):
+        if record.receipt and (_XRAY in record.body or _W3C in record.body):
             trace = _trace(record.body)
             if trace.xray or trace.parent:
                 yield trace

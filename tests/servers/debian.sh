@@ -8,6 +8,7 @@ needs=(
     prometheus:prometheus promtool:prometheus
     postgres:postgresql
     chromium:chromium # the status page is tested in a browser
+    valgrind:valgrind # counts the instructions of the hot path
     java:default-jre-headless # the real Kinesis Client Library reads what we write back
 )
 missing=()

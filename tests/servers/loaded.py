@@ -14,14 +14,15 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).parents[2]
-_TICKS = os.sysconf("SC_CLK_TCK")
+_SCHEDULED = 2
+"""The clock of a process that the scheduler keeps, in nanoseconds. Source: clock_getcpuclockid(3) of Linux."""
 _PATIENCE = 60.0
 """Seconds for a process to start or to end."""
 
@@ -37,8 +38,12 @@ class Double:
         return self._get("/totals")
 
     def fill(self, records: int) -> None:
-        """Give every shard so many records, and count from nothing."""
+        """Give every shard so many records more, and count from nothing."""
         self._get(f"/fill?records={records}")
+
+    def trickle(self, rate: int) -> None:
+        """Give every shard so many records a second, and count from nothing."""
+        self._get(f"/trickle?records={rate}")
 
     def _get(self, path: str) -> dict[str, Any]:
         with urllib.request.urlopen(self.url + path, timeout=_PATIENCE) as response:
@@ -76,34 +81,33 @@ def configuration(
     batch_size: int = 100,
     function: str = "function",
     source: str = "kinesis",
+    store: str = "memory://",
+    **mapping: Any,
 ) -> dict[str, Any]:
-    """One mapping to the double's function (as "lambda", through Invoke), from its stream, or with "sqs" its queue."""
+    """One mapping to the double's function (as "lambda", through Invoke), from its stream, its table or its queue."""
     sources = {
         "kinesis": {
             "EventSourceArn": "arn:aws:kinesis:eu-west-1:123456789012:stream/load",
+            "StartingPosition": "TRIM_HORIZON",
+        },
+        "dynamodb": {
+            "EventSourceArn": "arn:aws:dynamodb:eu-west-1:123456789012:table/load/stream/2026-01-01T00:00:00.000",
             "StartingPosition": "TRIM_HORIZON",
         },
         "sqs": {"EventSourceArn": "arn:aws:sqs:eu-west-1:123456789012:load"},
     }
     return {
         "aws": {"region": "eu-west-1", "endpoint_url": double.url},
-        "store": "memory://",
+        "store": store,
         "memory": memory,
         "functions": {"function": {"url": f"{double.url}/function"}, "lambda": {"lambda": "function"}},
-        "mappings": {
-            "load": {
-                **sources[source],
-                "FunctionName": function,
-                "BatchSize": batch_size,
-            }
-        },
+        "mappings": {"load": {**sources[source], "FunctionName": function, "BatchSize": batch_size, **mapping}},
     }
 
 
 def cpu(pid: int) -> float:
-    """Seconds of CPU that a process has used, those of the kernel on its behalf included."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    """Seconds of CPU that a process has used, all threads of it, those of the kernel on their behalf included."""
+    return time.clock_gettime((~pid << 3) | _SCHEDULED)
 
 
 @contextmanager
@@ -121,8 +125,13 @@ def load(*, shards: int, record_bytes: int, latency: float = 0.0) -> Iterator[Do
 
 
 @contextmanager
-def daemon(settings: Mapping[str, Any]) -> Iterator[Daemon]:
-    """Start `poller run`; stop it politely, and surely, with the context."""
+def daemon(settings: Mapping[str, Any], through: Sequence[str] = ()) -> Iterator[Daemon]:
+    """Start `poller run`; stop it politely, and surely, with the context.
+
+    Args:
+        settings: the configuration, without `server`.
+        through: arguments of the interpreter before `-m poller`: a profiler.
+    """
     with tempfile.TemporaryDirectory(prefix="poller-") as folder:
         config = Path(folder) / "config.json"
         port = _free_port()
@@ -131,7 +140,7 @@ def daemon(settings: Mapping[str, Any]) -> Iterator[Daemon]:
         log = Path(folder) / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "poller", "run", str(config), "--log-format", "json"],
+                [sys.executable, *through, "-m", "poller", "run", str(config), "--log-format", "json"],
                 cwd=_ROOT,
                 stderr=output,
                 stdin=subprocess.DEVNULL,

@@ -1,0 +1,126 @@
+"""What is measured, as processes: the real daemon, the loops that people write, the floor, and peers that are installed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.scenarios import PATTERN, Scenario
+from tests.servers.loaded import CREDENTIALS, Double, configuration, daemon, until
+from tests.servers.processes import MINISTACK, serving
+
+_ROOT = Path(__file__).parents[1]
+_PATIENCE = 120.0
+
+Variant = Callable[[Double, Scenario], Any]
+"""Starts processes and yields their ids; they end with the context."""
+
+
+def variants(scenario: Scenario, peers: Path | None, client: str | None) -> dict[str, Variant]:
+    """Those of a scenario, by name; peers only where they are installed."""
+    found: dict[str, Variant] = {}
+    for name in (*scenario.variants, *(scenario.peers if peers else ())):
+        found[name] = partial(_PEERS[name], folder=peers) if name in _PEERS else _OURS[name]
+    if client:
+        found["poller"] = partial(poller, client=client)
+    for name, feature in scenario.features.items():
+        found[name] = partial(poller, **feature)
+    return found
+
+
+@contextmanager
+def poller(
+    double: Double,
+    scenario: Scenario,
+    *,
+    store: str = "memory",
+    replicas: int = 1,
+    client: str | None = None,
+    **mapping: Any,
+) -> Iterator[list[int]]:
+    """The real daemon, or several that share a store."""
+    with ExitStack() as stack:
+        settings = configuration(
+            double,
+            batch_size=scenario.batch_size,
+            function="lambda",
+            source=scenario.source,
+            store=_store(store, stack),
+            **{**scenario.mapping, **mapping},
+        )
+        if client:
+            settings["aws"]["client"] = client
+        running = []
+        for number in range(replicas):
+            named = {"fleet": {"id": f"replica-{number}"}} if replicas > 1 else {}
+            running.append(stack.enter_context(daemon({**settings, **named})).process.pid)
+        yield running
+
+
+def _store(kind: str, stack: ExitStack) -> str:
+    if kind == "sqlite":
+        return f"sqlite://{stack.enter_context(tempfile.TemporaryDirectory(prefix='poller-'))}/state.db"
+    if kind == "dynamodb":
+        url = stack.enter_context(serving(MINISTACK)).url
+        return f"dynamodb://poller?create=true&region=eu-west-1&endpoint_url={url}"
+    return "memory://"
+
+
+@contextmanager
+def _started(command: Sequence[str], double: Double, scenario: Scenario) -> Iterator[list[int]]:
+    """A process that reads every shard before it counts as started."""
+    with subprocess.Popen(command, cwd=_ROOT, env={**os.environ, **CREDENTIALS}) as process:
+        try:
+            until(
+                lambda: bool(double.totals()["reads"] >= scenario.shards or process.poll() is not None),
+                patience=_PATIENCE,
+            )
+            if process.poll() is not None:
+                raise RuntimeError(f"it has ended: {' '.join(command)}")
+            yield [process.pid]
+        finally:
+            process.kill()
+
+
+def _module(name: str, *more: str) -> Variant:
+    def start(double: Double, scenario: Scenario) -> Any:
+        command = [sys.executable, "-m", f"benchmarks.{name}", double.url, "--source", scenario.source]
+        return _started([*command, "--batch-size", str(scenario.batch_size), *more], double, scenario)
+
+    return start
+
+
+def _floor(*more: str) -> Variant:
+    def start(double: Double, scenario: Scenario) -> Any:
+        sizes = ("--record-bytes", str(scenario.record_bytes), "--shards", str(scenario.shards))
+        return _module("floor", *sizes, *more)(double, scenario)
+
+    return start
+
+
+def _localstack(double: Double, scenario: Scenario, *, folder: Path) -> Any:
+    command = [str(folder / "localstack/bin/python"), str(_ROOT / "benchmarks/peers/localstack_pollers.py"), double.url]
+    command += [scenario.source, str(scenario.batch_size), str(scenario.shards)]
+    return _started([*command, *([PATTERN] if scenario.filters else [])], double, scenario)
+
+
+def _sqs_consumer(double: Double, scenario: Scenario, *, folder: Path) -> Any:
+    command = ["node", str(folder / "sqs_consumer.mjs"), double.url, str(scenario.batch_size)]
+    return _started(command, double, scenario)
+
+
+_OURS: dict[str, Variant] = {
+    "poller": poller,
+    "naive": _module("baseline"),
+    "boto3": _module("baseline_boto3"),
+    "floor": _floor(),
+    "floor_sha": _floor("--sha"),
+}
+_PEERS: dict[str, Callable[..., Any]] = {"localstack": _localstack, "sqs_consumer": _sqs_consumer}

@@ -1,0 +1,214 @@
+"""The cut against an obvious second one, of dictionaries: whatever a service answers, both make the same events of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from poller.model.record import Cursor, TrimHorizon, event_of
+from poller.sources.dynamodb_event import cut_dynamodb, dynamodb_frame
+from poller.sources.kinesis_event import cut_kinesis, kinesis_frame
+from poller.sources.sqs_event import cut_sqs, sqs_frame
+
+STREAM = "arn:aws:kinesis:eu-west-1:111122223333:stream/s"
+TABLE = "arn:aws:dynamodb:eu-west-1:111122223333:table/t/stream/2026-01-01T00:00:00.000"
+QUEUE = "arn:aws:sqs:eu-west-1:111122223333:q"
+NOW = 7.0
+
+texts = st.text(max_size=12)
+numbers = st.integers(min_value=1, max_value=10**30).map(str)
+moments = st.floats(min_value=0, max_value=4e9)
+values = st.one_of(
+    st.fixed_dictionaries({"S": texts}),
+    st.fixed_dictionaries({"N": numbers}),
+    st.fixed_dictionaries({"BOOL": st.booleans()}),
+    st.fixed_dictionaries({"L": st.lists(st.fixed_dictionaries({"S": texts}), max_size=2)}),
+)
+items = st.dictionaries(texts, values, max_size=3)
+
+
+@st.composite
+def answers(draw: st.DrawFn, records: st.SearchStrategy[dict[str, Any]], name: str) -> tuple[bytes, Any]:
+    """An answer as bytes, in one of the ways that JSON can be written; fields in any order, absent ones null or left out."""
+    given_records = []
+    for record in draw(st.lists(records, max_size=4)):
+        shuffled = {key: record[key] for key in draw(st.permutations(list(record)))}
+        if draw(st.booleans()):
+            shuffled = {key: value for key, value in shuffled.items() if value is not None}
+        given_records.append(shuffled)
+    answer = {name: given_records, "NextShardIterator": "next", "Unheard": {"of": [1]}}
+    separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,", " :")]))
+    written = json.dumps(answer, separators=separators, ensure_ascii=draw(st.booleans()))
+    return written.encode("utf-8"), answer
+
+
+def without_nothing(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if value is not None}
+
+
+kinesis_records = st.fixed_dictionaries(
+    {
+        "SequenceNumber": numbers,
+        "Data": st.binary(max_size=12).map(lambda data: base64.b64encode(data).decode()),
+        "PartitionKey": st.none() | texts,
+        "ApproximateArrivalTimestamp": st.none() | moments,
+        "EncryptionType": st.sampled_from([None, "NONE", "KMS"]),
+    }
+)
+
+
+@given(answers(kinesis_records, "Records"))
+@settings(max_examples=60)
+def test_both_cuts_make_the_same_event_of_kinesis_records(answer):
+    body, parsed = answer
+    expected = [
+        {
+            "eventID": f"shard-1:{record['SequenceNumber']}",
+            "eventName": "aws:kinesis:record",
+            "eventVersion": "1.0",
+            "eventSource": "aws:kinesis",
+            "eventSourceARN": STREAM,
+            "invokeIdentityArn": "arn:aws:iam::111122223333:role/poller",
+            "awsRegion": "eu-west-1",
+            "kinesis": without_nothing(
+                {
+                    "kinesisSchemaVersion": "1.0",
+                    "partitionKey": record.get("PartitionKey"),
+                    "sequenceNumber": record["SequenceNumber"],
+                    "data": record["Data"],
+                    "approximateArrivalTimestamp": record.get("ApproximateArrivalTimestamp"),
+                    "encryptionType": None if record.get("EncryptionType") == "NONE" else record.get("EncryptionType"),
+                }
+            ),
+        }
+        for record in parsed["Records"]
+    ]
+    page = cut_kinesis(
+        body, frame=kinesis_frame(STREAM, None), shard="shard-1", position=TrimHorizon(), limit=9, now=NOW
+    )
+    assert json.loads(event_of(page.records))["Records"] == expected
+    assert [(each.id, each.key, each.arrived) for each in page.records] == [
+        (
+            record["SequenceNumber"],
+            record.get("PartitionKey") or "",
+            NOW if record.get("ApproximateArrivalTimestamp") is None else record["ApproximateArrivalTimestamp"],
+        )
+        for record in parsed["Records"]
+    ]
+
+
+changes = st.fixed_dictionaries(
+    {
+        "SequenceNumber": numbers,
+        "ApproximateCreationDateTime": st.none() | moments,
+        "Keys": st.none() | st.dictionaries(texts, values, min_size=1, max_size=2),
+        "NewImage": st.none() | items,
+        "OldImage": st.none() | items,
+        "SizeBytes": st.none() | st.integers(min_value=0),
+        "StreamViewType": st.none() | st.just("NEW_IMAGE"),
+    }
+)
+table_records = st.fixed_dictionaries(
+    {
+        "eventID": texts,
+        "eventName": st.sampled_from(["INSERT", "MODIFY", "REMOVE"]),
+        "eventVersion": st.just("1.1"),
+        "awsRegion": st.just("elsewhere"),
+        "dynamodb": changes,
+        "userIdentity": st.none() | st.just({"Type": "Service", "PrincipalId": "dynamodb.amazonaws.com"}),
+    }
+)
+
+
+@given(answers(table_records, "Records"))
+@settings(max_examples=60)
+def test_both_cuts_make_the_same_event_of_dynamodb_records(answer):
+    body, parsed = answer
+    expected = []
+    for record in parsed["Records"]:
+        who = record.get("userIdentity")
+        identity = {"type": who["Type"], "principalId": who["PrincipalId"]} if who else None
+        expected.append(
+            without_nothing(
+                {
+                    "eventID": record["eventID"],
+                    "eventName": record["eventName"],
+                    "eventVersion": "1.1",
+                    "eventSource": "aws:dynamodb",
+                    "awsRegion": "eu-west-1",
+                    "eventSourceARN": TABLE,
+                    "userIdentity": identity,
+                    "dynamodb": without_nothing(record["dynamodb"]),
+                }
+            )
+        )
+    page = cut_dynamodb(body, frame=dynamodb_frame(TABLE), position=TrimHorizon(), limit=9, now=NOW)
+    assert json.loads(event_of(page.records))["Records"] == expected
+    for cut, record in zip(page.records, parsed["Records"], strict=True):
+        keys = record["dynamodb"].get("Keys")
+        assert cut.key == (
+            "" if keys is None else json.dumps(keys, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        )
+
+
+attributes = st.dictionaries(
+    texts,
+    st.fixed_dictionaries({"DataType": st.just("String"), "StringValue": texts})
+    | st.fixed_dictionaries({"DataType": st.just("Binary"), "BinaryValue": st.just("AP8=")}),
+    max_size=2,
+)
+messages = st.fixed_dictionaries(
+    {
+        "MessageId": texts,
+        "ReceiptHandle": texts,
+        "Body": texts,
+        "MD5OfBody": st.none() | st.just("5d41402abc4b2a76b9719d911017c592"),
+        "Attributes": st.none() | st.just({"SentTimestamp": "1500", "MessageGroupId": "g", "New": "one"}),
+        "MD5OfMessageAttributes": st.none() | st.just("ab"),
+        "MessageAttributes": st.none() | attributes,
+    }
+)
+
+
+@given(answers(messages, "Messages"))
+@settings(max_examples=60)
+def test_both_cuts_make_the_same_event_of_messages(answer):
+    body, parsed = answer
+    expected = []
+    for message in parsed["Messages"]:
+        element = {
+            "messageId": message["MessageId"],
+            "receiptHandle": message["ReceiptHandle"],
+            "body": message["Body"],
+            "attributes": message.get("Attributes") or {},
+            "messageAttributes": {
+                name: without_nothing(
+                    {
+                        "stringValue": attribute.get("StringValue"),
+                        "binaryValue": attribute.get("BinaryValue"),
+                        "stringListValues": [],
+                        "binaryListValues": [],
+                        "dataType": attribute["DataType"],
+                    }
+                )
+                for name, attribute in (message.get("MessageAttributes") or {}).items()
+            },
+            "md5OfBody": message.get("MD5OfBody"),
+            "eventSource": "aws:sqs",
+            "eventSourceARN": QUEUE,
+            "awsRegion": "eu-west-1",
+        }
+        if message.get("MD5OfMessageAttributes"):
+            element["md5OfMessageAttributes"] = message["MD5OfMessageAttributes"]
+        expected.append(element)
+    page = cut_sqs(
+        body, frame=sqs_frame(QUEUE, windowed=False), cursor=Cursor(position=TrimHorizon()), limit=9, now=NOW
+    )
+    assert json.loads(event_of(page.records))["Records"] == expected
+    assert [(each.id, each.receipt) for each in page.records] == [
+        (message["MessageId"], message["ReceiptHandle"]) for message in parsed["Messages"]
+    ]
