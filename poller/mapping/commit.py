@@ -163,15 +163,22 @@ class Checkpoint:
 
     async def _put(self, value: bytes) -> int:
         """Write, whatever became of earlier tries: one that failed, or was cancelled, may have written all the same."""
+        tries = 0
+
+        async def put() -> int:
+            nonlocal tries
+            tries += 1
+            return await self._tools.store.put(self.key, value, self.version)
+
         while True:
-            doubt = set(self._unanswered)
+            doubt, tries = set(self._unanswered), 0
             self._unanswered.add(value)
             try:
-                version = await self._patiently(lambda: self._tools.store.put(self.key, value, self.version))
+                version = await self._patiently(put)
             except Superseded:
                 stored = await self._patiently(lambda: self._tools.store.get(self.key))
-                ours = stored is not None and stored.version == self.version + 1 and stored.value in self._unanswered
-                if stored is None or not ours:
+                sent = doubt | ({value} if tries > 1 else set())
+                if stored is None or stored.version != self.version + 1 or stored.value not in sent:
                     raise
                 version = stored.version
                 if stored.value != value and stored.value in doubt:
