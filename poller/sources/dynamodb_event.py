@@ -6,6 +6,7 @@ Source: Lambda guide, "Using Lambda with DynamoDB", and events observed on AWS.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from msgspec import Raw
 from poller.model.errors import Transient
 from poller.model.record import After, At, Cursor, Page, Position, Record
 from poller.sources.arn import parse_arn
-from poller.sources.wire import present
+from poller.sources.wire import ABSENT, present
 
 _PAGE_BYTES = 1_000_000
 """A page is cut where its records, counted in DynamoDB's smaller way, would pass this."""
@@ -56,6 +57,8 @@ class _Page(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Page)
 _keys_decoder = msgspec.json.Decoder(dict[str, Any])
 _keys_encoder = msgspec.json.Encoder(order="sorted")
+_PLAIN_KEYS = re.compile(rb'\{"([^"\\]*)":\{"[A-Z]+":"[^"\\]*"\}(?:,"([^"\\]*)":\{"[A-Z]+":"[^"\\]*"\})?\}')
+"""One or two attributes without space between and escapes within: as the encoder writes them, when they are in order."""
 
 
 class DynamoDBFrame(msgspec.Struct, frozen=True):
@@ -113,7 +116,9 @@ def cut_dynamodb(body: bytes, *, frame: DynamoDBFrame, position: Position, limit
 
 def _record(record: _Record, source: bytes, now: float) -> Record:
     change = record.dynamodb
-    created = change.ApproximateCreationDateTime
+    created, sequence = change.ApproximateCreationDateTime, change.SequenceNumber
+    keys, new, old = bytes(change.Keys), bytes(change.NewImage), bytes(change.OldImage)
+    size, view = bytes(change.SizeBytes), bytes(change.StreamViewType)
     body = b"".join(
         (
             b'{"eventID":',
@@ -122,30 +127,16 @@ def _record(record: _Record, source: bytes, now: float) -> Record:
             record.eventName,
             source,
             b"" if record.userIdentity is None else _identity(record.userIdentity),
-            b',"dynamodb":{',
-            b"" if created is None else b'"ApproximateCreationDateTime":' + repr(created).encode() + b",",
-            _field(b'"Keys":', change.Keys),
-            _field(b'"NewImage":', change.NewImage),
-            _field(b'"OldImage":', change.OldImage),
-            b'"SequenceNumber":"' + change.SequenceNumber.encode() + b'"',
-            _trailing(b',"SizeBytes":', change.SizeBytes),
-            _trailing(b',"StreamViewType":', change.StreamViewType),
-            b"}}",
+            b',"dynamodb":{' if created is None else b',"dynamodb":{"ApproximateCreationDateTime":%r,' % created,
+            b"" if keys in ABSENT else b'"Keys":%b,' % keys,
+            *((b'"NewImage":', new, b",") if new not in ABSENT else ()),
+            *((b'"OldImage":', old, b",") if old not in ABSENT else ()),
+            b'"SequenceNumber":"%b"' % sequence.encode(),
+            b"" if size in ABSENT else b',"SizeBytes":' + size,
+            b"}}" if view in ABSENT else b',"StreamViewType":%b}}' % view,
         )
     )
-    return Record(
-        id=change.SequenceNumber, body=body, arrived=now if created is None else created, key=_item_key(change.Keys)
-    )
-
-
-def _field(name: bytes, value: Raw) -> bytes:
-    text = present(value)
-    return name + text + b"," if text else b""
-
-
-def _trailing(name: bytes, value: Raw) -> bytes:
-    text = present(value)
-    return name + text if text else b""
+    return Record(sequence, body, now if created is None else created, "" if keys in ABSENT else _item_key(keys))
 
 
 def _identity(identity: _Identity) -> bytes:
@@ -154,7 +145,9 @@ def _identity(identity: _Identity) -> bytes:
     return b',"userIdentity":{"type":' + kind + b',"principalId":' + principal + b"}"
 
 
-def _item_key(keys: Raw) -> str:
+def _item_key(keys: bytes) -> str:
     """The same text for every record of an item, in whatever order its attributes came."""
-    text = present(keys)
-    return _keys_encoder.encode(_keys_decoder.decode(text)).decode() if text else ""
+    plain = _PLAIN_KEYS.fullmatch(keys)
+    if plain and (plain[2] is None or plain[1] < plain[2]):
+        return keys.decode()
+    return _keys_encoder.encode(_keys_decoder.decode(keys)).decode()

@@ -11,7 +11,7 @@ from msgspec import Raw
 from poller.model.errors import Transient
 from poller.model.record import After, Cursor, Page, Position, Record
 from poller.sources.arn import parse_arn
-from poller.sources.wire import present
+from poller.sources.wire import ABSENT, present
 
 _NOT_ENCRYPTED = (b"", b'"NONE"')
 
@@ -76,10 +76,10 @@ def cut_kinesis(body: bytes, *, frame: KinesisFrame, shard: str, position: Posit
     Raises:
         Transient: the body is torn, or no answer of GetRecords.
     """
-    start = b'{"eventID":"' + shard.encode() + b":"
+    start, middle = b'{"eventID":"' + shard.encode() + b":", b'"' + frame.head
     try:
         page = _decoder.decode(body)
-        records = tuple([_record(record, start, frame.head, now) for record in page.Records])
+        records = tuple([_record(record, start, middle, now) for record in page.Records])
     except msgspec.DecodeError as error:
         raise Transient(f"kinesis GetRecords: the answer cannot be read: {error}") from error
     behind = (page.MillisBehindLatest or 0.0) / 1000
@@ -93,7 +93,34 @@ def cut_kinesis(body: bytes, *, frame: KinesisFrame, shard: str, position: Posit
     )
 
 
-def _record(record: _Record, start: bytes, head: bytes, now: float) -> Record:
+def _record(record: _Record, start: bytes, middle: bytes, now: float) -> Record:
+    sequence = record.SequenceNumber.encode()
+    key = bytes(record.PartitionKey)
+    arrived = bytes(record.ApproximateArrivalTimestamp)
+    encryption = bytes(record.EncryptionType)
+    if encryption or arrived in ABSENT or key in ABSENT:
+        return _unusual(record, start, middle, now)
+    body = b"".join(
+        (
+            start,
+            sequence,
+            middle,
+            b',"partitionKey":',
+            key,
+            b',"sequenceNumber":"',
+            sequence,
+            b'","data":',
+            record.Data,
+            b',"approximateArrivalTimestamp":',
+            arrived,
+            b"}}",
+        )
+    )
+    return Record(record.SequenceNumber, body, _number_decoder.decode(arrived), _text_decoder.decode(key))
+
+
+def _unusual(record: _Record, start: bytes, middle: bytes, now: float) -> Record:
+    """Not every field is there, or the stream is encrypted."""
     sequence = record.SequenceNumber.encode()
     key = present(record.PartitionKey)
     arrived = present(record.ApproximateArrivalTimestamp)
@@ -102,8 +129,7 @@ def _record(record: _Record, start: bytes, head: bytes, now: float) -> Record:
         (
             start,
             sequence,
-            b'"',
-            head,
+            middle,
             b',"partitionKey":' + key if key else b"",
             b',"sequenceNumber":"',
             sequence,

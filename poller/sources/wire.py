@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from msgspec import Raw
 
+ABSENT = (b"", b"null")
+"""What says that there is no value, which services and emulators use alike."""
+
 
 def present(value: Raw) -> bytes:
-    """The text of a value; empty when it was absent or null, which services and emulators use alike."""
+    """The text of a value; empty when it was absent or null."""
     text = bytes(value)
     return b"" if text == b"null" else text
