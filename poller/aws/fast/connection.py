@@ -129,14 +129,14 @@ class Connection(asyncio.BufferedProtocol):
         to = self._to()
         to.write(head)
         for start in range(0, len(body), _PIECE_BYTES):
-            to.write(body[start : start + _PIECE_BYTES])
-            if self._drained is None:
-                await asyncio.sleep(0)
-            else:
-                await self._drained
             if waiter.done():  # answered, or lost, before all was sent: the connection is of no use any more
                 self.answer.keep = False
                 return
+            to.write(body[start : start + _PIECE_BYTES])
+            if self._drained is not None:
+                await self._drained
+            elif start + _PIECE_BYTES < len(body):
+                await asyncio.sleep(0)
 
     def _to(self) -> asyncio.Transport:
         if self._transport is None:
