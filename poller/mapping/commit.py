@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import anyio
 import msgspec
-import tenacity
 
 from poller.mapping import progress
 from poller.mapping.row import ShardRow, decode_shard, encode
@@ -19,6 +18,9 @@ from poller.model.ports import Row
 from poller.model.record import Position
 
 T = TypeVar("T")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between two tries of a call to the store: doubling from the first up to the longest."""
 
 
 class Checkpoint:
@@ -143,22 +145,14 @@ class Checkpoint:
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """A call to the store, again and again until it does not fail in passing."""
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(Transient),
-            wait=tenacity.wait_exponential(multiplier=0.1, max=5.0),
-            before_sleep=self._tell_error,
-            sleep=anyio.sleep,
-            reraise=True,
-        )
-
-        async def attempt() -> T:  # a lambda is not known to be a coroutine function
-            return await call()
-
-        return await retrying(attempt)
-
-    def _tell_error(self, state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        self._tell("error", self.row, str(error))
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return await call()
+            except Transient as error:
+                self._tell("error", self.row, str(error))
+            await anyio.sleep(pause)
+            pause = min(_LONGEST_PAUSE, 2 * pause)
 
     def _tell(self, outcome: CheckpointOutcome, new: ShardRow, reason: str = "") -> None:
         self._tools.observe(
