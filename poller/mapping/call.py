@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import anyio
-
 from poller.mapping.batch import Batch
 from poller.mapping.reply import understood
 from poller.mapping.tools import Tools
@@ -39,14 +37,14 @@ async def call(tools: Tools, shard: str, batch: Batch, event: bytes, attempts: A
     """Invoke once. The batch is empty where a window closes."""
     age = tools.clock() - batch[-1].arrived if batch else 0.0
     tools.observe(BatchSent(mapping=tools.mapping, shard=shard, records=len(batch), age=age))
-    began = anyio.current_time()
+    began = tools.now()
     outcome = await tools.target.invoke(event, attempts.request_id, trace_of(batch))
     body = outcome.body if isinstance(outcome, Replied) else b""
     if tools.policy.partial:
         outcome = understood(outcome, batch, redelivers=tools.source.redelivers)
     attempts.made += 1
     attempts.failures = 0 if isinstance(outcome, Replied) else attempts.failures + 1
-    return Call(outcome, body, anyio.current_time() - began)
+    return Call(outcome, body, tools.now() - began)
 
 
 def tell(tools: Tools, shard: str, batch: Batch, ended: Call, attempts: Attempts, *, retry_in: float | None) -> None:

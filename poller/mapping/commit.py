@@ -49,7 +49,7 @@ class Checkpoint:
     @property
     def late(self) -> bool:
         """What was to be stored later has to be stored now."""
-        return self._unsaved is not None and anyio.current_time() >= self._write_at
+        return self._unsaved is not None and self._tools.now() >= self._write_at
 
     async def save(self, compose: Callable[[], ShardRow], *, urgent: bool = True) -> None:
         """Make the store say what `compose` answers now or later; what others ask for meanwhile shares the write.
@@ -118,7 +118,7 @@ class Checkpoint:
         self._unsaved = None
         if new == self.row and self.version:
             return
-        self._write_at = anyio.current_time() + self._tools.store.pace
+        self._write_at = self._tools.now() + self._tools.store.pace
         try:
             self.version = await self._put(encode(new))
         except Superseded as error:

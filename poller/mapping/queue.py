@@ -33,7 +33,7 @@ class Queue:
     """The running state of one mapping of a queue."""
 
     def __init__(self, tools: Tools, topology: Topology, holder: Holder) -> None:
-        now = anyio.current_time()
+        now = tools.now()
         self._tools = tools
         self._shard = topology.partitions[0].id
         self._topology = topology
@@ -97,7 +97,7 @@ class Queue:
 
     async def _turn(self, tasks: TaskGroup) -> None:
         """Begin everything that may begin now, then wait until something may have changed."""
-        policy, now = self._tools.policy, anyio.current_time()
+        policy, now = self._tools.policy, self._tools.now()
         self._news = anyio.Event()
         self._close(now)
         await self._give_up_overdue(now)
@@ -180,7 +180,7 @@ class Queue:
 
     async def _receive(self, count: int) -> None:
         """One receive. A stop does not cancel it, or what it brings would be hidden though nobody has it."""
-        began = anyio.current_time()
+        began = self._tools.now()
         reader = self._readers.pop() if self._readers else self._another_reader()
         page = await reader.read(_CURSOR, count)
         answered = reader.answered
@@ -193,7 +193,7 @@ class Queue:
         if records:
             await self._look_again()
             self._leases.took(records, at=answered, seconds=self._topology.lease)
-        now = anyio.current_time()
+        now = self._tools.now()
         full = page is not None and page.full
         self._scale = scale.after_receive(
             self._scale, self._tools.policy.scaling, records=len(records), full=full, now=now
@@ -229,9 +229,9 @@ class Queue:
 
     async def _look_again(self) -> None:
         """Ask, now and then, whether the queue's visibility timeout is still what it was."""
-        if anyio.current_time() < self._looked + _LOOK_EVERY:
+        if self._tools.now() < self._looked + _LOOK_EVERY:
             return
-        self._looked = anyio.current_time()
+        self._looked = self._tools.now()
         try:
             topology = await self._tools.source.topology()
         except (Transient, Denied):
@@ -260,7 +260,7 @@ class Queue:
         return [each for each in waiting if each.key in groups and self._leases.received(each) < until]
 
     def _called(self, outcome: Outcome) -> None:
-        self._scale = scale.after_call(self._scale, self._tools.policy, outcome, now=anyio.current_time())
+        self._scale = scale.after_call(self._scale, self._tools.policy, outcome, now=self._tools.now())
 
     async def _give_back(self, records: Sequence[Record]) -> None:
         await self._messages.release(records, reason=self._topology.trouble or "the mapping stops")

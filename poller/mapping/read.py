@@ -44,13 +44,13 @@ class Reader:
         self._standing = standing
         self._failures = 0
         self.answered = 0.0
-        """When the last answer came, on `anyio.current_time`, before it waited for room in memory."""
+        """When the last answer came, on `Tools.now`, before it waited for room in memory."""
 
     async def read(self, cursor: Cursor, limit: int | None = None) -> Page | None:
         """One read; None when it failed in a way that passes, after a pause. The page counts as held."""
         limit = limit or self._holder.limit
         await self._holder.expect(limit)
-        began = anyio.current_time()
+        began = self._tools.now()
         try:
             page = await self._tools.source.read(self._shard, cursor, limit, self._admit)
         except PollerError as error:
@@ -68,7 +68,7 @@ class Reader:
         return page
 
     async def _admit(self, size_bytes: int) -> None:
-        self.answered = anyio.current_time()
+        self.answered = self._tools.now()
         await self._holder.admit(size_bytes)
 
     async def _wait_out(self, error: Transient | Denied) -> None:
@@ -90,7 +90,7 @@ class Reader:
                 outcome=outcome,
                 records=len(page.records) if page else 0,
                 size_bytes=size_bytes,
-                seconds=anyio.current_time() - began,
+                seconds=self._tools.now() - began,
                 behind=page.behind if page else None,
                 reason=reason,
             )
@@ -115,7 +115,7 @@ async def read_shard(
     async with pages:
         while not tools.stop.is_set():
             await room()
-            began = anyio.current_time()
+            began = tools.now()
             try:
                 page = await reader.read(cursor)
             except Trimmed:
@@ -150,6 +150,6 @@ async def read_shard(
             if page.cursor is None:
                 return
             cursor = page.cursor
-            pause = pause_after(page, interval=tools.policy.poll_interval, took=anyio.current_time() - began)
+            pause = pause_after(page, interval=tools.policy.poll_interval, took=tools.now() - began)
             del page  # or its records would stay in memory when they have been delivered
             await tools.pause(pause)
