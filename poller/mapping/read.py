@@ -22,6 +22,8 @@ _THROTTLED = 1.0
 """Least pause after a throttle, seconds."""
 _FAILED, _DENIED = 0.2, 5.0
 """First pause, doubling, after a failure that passes and after one that somebody has to mend."""
+_SLOT = 0.02
+"""Seconds: reads that are due within one slot begin together, and the loop wakes once for all of them."""
 
 
 def pause_after(page: Page, *, interval: float, took: float) -> float:
@@ -32,6 +34,14 @@ def pause_after(page: Page, *, interval: float, took: float) -> float:
     if page.cursor is None or page.full or (page.records and page.behind > 0):
         return 0.0
     return max(0.0, (min(interval, _CATCHING_UP) if page.behind > 0 else interval) - took)
+
+
+def in_slot(now: float, pause: float) -> float:
+    """The pause that ends with the slot nearest to its end; a short one stays what it is.
+
+    Reads an interval of whole slots apart stay so: the one that began a little late does not make the next one later.
+    """
+    return round((now + pause) / _SLOT) * _SLOT - now if pause > 2 * _SLOT else pause
 
 
 class Reader:
@@ -105,7 +115,9 @@ async def read_shard(
     pages: MemoryObjectSendStream[Page],
     room: Callable[[], Awaitable[None]],
 ) -> None:
-    """Read a stream's shard until its end, a stop, or the end of its lanes, handing over every page that says something.
+    """Read a stream's shard until its end or that of its lanes, handing over every page that says something.
+
+    A stop has to cancel it.
 
     A position that the stream no longer holds is data lost: it is told, and reading goes on at the oldest record.
 
@@ -150,6 +162,8 @@ async def read_shard(
             if page.cursor is None:
                 return
             cursor = page.cursor
-            pause = pause_after(page, interval=tools.policy.poll_interval, took=tools.now() - began)
+            now = tools.now()
+            pause = pause_after(page, interval=tools.policy.poll_interval, took=now - began)
             del page  # or its records would stay in memory when they have been delivered
-            await tools.pause(pause)
+            # A stop cancels us: to sleep past it is what costs.
+            await anyio.sleep(in_slot(now, pause))
