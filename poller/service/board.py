@@ -239,13 +239,13 @@ class _MappingState:
     def observe(self, fact: Fact, now: float) -> None:
         """Take a fact of this mapping."""
         match fact:
-            case MappingMoved():
-                self.state = fact.state
-                self.transition = one_line(fact.reason) or self.transition
             case SourceRead():
                 self._read(fact, now)
             case BatchInvoked():
                 self._invoked(fact, now)
+            case MappingMoved():
+                self.state = fact.state
+                self.transition = one_line(fact.reason) or self.transition
             case MappingProblem():
                 self.reported = True
                 self._unreadable[""] = self._problem("", fact.reason, now)
