@@ -39,7 +39,7 @@ class Checkpoint:
         self._write_at = -math.inf
         self._asked = 0
         self._written = 0
-        self._writing = anyio.Lock()
+        self._writing = anyio.Lock(fast_acquire=True)
 
     @property
     def position(self) -> Position:

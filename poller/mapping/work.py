@@ -26,7 +26,7 @@ class Work:
         first, others = self.batches[0], self.batches[1:]
         match step:
             case Advance() | GiveUp():
-                return first, Work(batches=others, request_id=new_id())
+                return first, Work(batches=others, request_id=new_id() if others else "")
             case Split(settled=settled, parts=parts):
                 return first[:settled], Work(batches=(*parts, *others), request_id=new_id())
             case Again(counts=counts):
