@@ -43,6 +43,11 @@ class _Lease:
     """For how long it was taken or renewed."""
     lost: bool = False
 
+    @property
+    def safe(self) -> float:
+        """Until when somebody may be asked to process it."""
+        return self.until - min(_MARGIN, self.seconds / 10)
+
 
 class Leases:
     """The leases of all messages held."""
@@ -65,7 +70,8 @@ class Leases:
 
     def until(self, records: Iterable[Record]) -> float:
         """When the first of them stops being ours."""
-        return min(self._held[id(record)].until for record in records)
+        held = self._held
+        return min([held[id(record)].until for record in records])
 
     def received(self, record: Record) -> float:
         """When it was received."""
@@ -73,7 +79,8 @@ class Leases:
 
     def over(self, records: Iterable[Record], now: float) -> list[Record]:
         """Those whose lease has ended, or ends so soon that nobody may be asked to process them."""
-        return [record for record in records if now >= self._safe(self._held[id(record)])]
+        held = self._held
+        return [record for record in records if now >= held[id(record)].safe]
 
     def past(self, records: Iterable[Record], now: float) -> int:
         """How many of them are not ours any more."""
@@ -81,7 +88,7 @@ class Leases:
 
     def sent_until(self, records: Iterable[Record]) -> float:
         """Until when all of them may be sent."""
-        return min(self._safe(self._held[id(record)]) for record in records)
+        return min(self._held[id(record)].safe for record in records)
 
     def leave_by(self, records: Sequence[Record], timeout: float | None) -> float:
         """When messages that are being gathered must leave, so that the function has its timeout, or half their lease.
@@ -112,7 +119,3 @@ class Leases:
         for record in records:
             if lease := self._held.get(id(record)):
                 lease.lost = True
-
-    @staticmethod
-    def _safe(lease: _Lease) -> float:
-        return lease.until - min(_MARGIN, lease.seconds / 10)

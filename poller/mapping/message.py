@@ -75,8 +75,9 @@ class Messages:
 
     def _tell_overrun(self, batch: Batch) -> None:
         now = self._tools.now()
-        if past := self._leases.past(batch, now):
-            over = now - self._leases.until(batch)
+        over = now - self._leases.until(batch)
+        if over >= 0.0:
+            past = self._leases.past(batch, now)
             self._ended(past, f"the function took {over:.1f} s longer than the messages were hidden for")
 
     async def delete(self, batch: Batch) -> Batch:

@@ -51,9 +51,9 @@ class Progress:
 
     def __init__(self) -> None:
         self.watermark = ""
-        """The id of a stream's last record before which, itself included, everything read is settled; "" for none yet."""
+        """The id of the last record before which, itself included, everything read is settled; "" for none yet."""
         self._held: dict[str, Record] = {}
-        self._order: deque[str] = deque()  # of the keys read; the first one is held
+        self._order: deque[tuple[str, str]] = deque()  # key and id of what was read; the first one is held
 
     def __len__(self) -> int:
         return len(self._held)
@@ -62,7 +62,7 @@ class Progress:
         """These were read, in order, behind everything read before."""
         keys = [record.receipt or record.id for record in records]  # a queue may hand out an id twice
         self._held.update(zip(keys, records, strict=True))
-        self._order.extend(keys)
+        self._order.extend([(key, record.id) for key, record in zip(keys, records, strict=True)])
 
     def settled(self, records: Sequence[Record]) -> int:
         """These are done with. Answers their bytes."""
@@ -71,11 +71,11 @@ class Progress:
         for record in records:
             if held.pop(record.receipt or record.id, None) is not None:
                 freed += len(record.body)
-        while order and order[0] not in held:
-            self.watermark = order.popleft()
+        while order and order[0][0] not in held:
+            _, self.watermark = order.popleft()
         return freed
 
     @property
     def oldest(self) -> Record | None:
         """The first record held."""
-        return self._held[self._order[0]] if self._order else None
+        return self._held[self._order[0][0]] if self._order else None

@@ -122,6 +122,9 @@ class Queue:
             self._leave_by,
             min((self._leases.sent_until(batch) for batch in self._waiting), default=math.inf),
         )
+        if wake == math.inf:
+            await self._news.wait()
+            return
         with anyio.move_on_after(wake - now):
             await self._news.wait()
 
@@ -216,7 +219,9 @@ class Queue:
         if not self._tools.source.ordered:
             self._batcher.take(records, now)
             self._gathered += records
-            self._leave_by = min(self._leave_by, self._leases.leave_by(records, self._tools.policy.function_timeout))
+            if self._tools.policy.window:  # else they leave at once
+                leave_by = self._leases.leave_by(records, self._tools.policy.function_timeout)
+                self._leave_by = min(self._leave_by, leave_by)
             return
         blocked = self._groups.union(*map(self._groups_of, self._waiting))
         for part in (
@@ -243,19 +248,19 @@ class Queue:
         """Deliver a batch, settle it, and let the next one of its groups go on."""
         settled = await self._messages.deliver(batch, self._called)
         deleted = await self._messages.delete(settled) if settled else ()
-        gone = {record.receipt for record in deleted}
-        left = [record for record in batch if record.receipt not in gone]
-        followers = self._followers(left, self._leases.until(batch))
+        followers = self._followers(batch, deleted) if self._tools.source.ordered else ()
         self._messages.left(batch)
-        self._drop(followers)
-        await self._messages.release(followers, reason=_OVERTAKING)
+        if followers:
+            self._drop(followers)
+            await self._messages.release(followers, reason=_OVERTAKING)
         self._in_flight -= 1
         self._groups -= self._groups_of(batch)
         self._news.set()
 
-    def _followers(self, left: Sequence[Record], until: float) -> list[Record]:
-        """Messages that wait and would overtake one of these. Those received since the lease ended begin with it anew."""
-        groups = self._groups_of(left)
+    def _followers(self, batch: Batch, deleted: Batch) -> list[Record]:
+        """Messages that wait and would overtake what is left. Those received since the lease ended begin with it anew."""
+        gone, until = {record.receipt for record in deleted}, self._leases.until(batch)
+        groups = {record.key for record in batch if record.receipt not in gone}
         waiting = (record for batch in self._waiting for record in batch)
         return [each for each in waiting if each.key in groups and self._leases.received(each) < until]
 

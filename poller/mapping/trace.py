@@ -13,7 +13,6 @@ import msgspec
 from poller.model.record import Record
 from poller.model.trace import Trace, is_parent
 
-_MARKS = (b'"AWSTraceHeader"', b'"traceparent"')
 _LONGEST = 512
 
 
@@ -44,7 +43,8 @@ def trace_of(records: Sequence[Record]) -> Trace | None:
     A value that no HTTP header can carry, or that is no `traceparent`, is as good as none: it is the producer's.
     """
     for record in records:
-        if record.receipt and any(mark in record.body for mark in _MARKS):
+        body = record.body
+        if record.receipt and (b'"AWSTraceHeader"' in body or b'"traceparent"' in body):
             trace = _trace(record.body)
             if trace.xray or trace.parent:
                 return trace

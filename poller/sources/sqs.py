@@ -179,6 +179,8 @@ async def _settle(records: Sequence[Record], call: Callable[[Entries], Awaitable
     Raises:
         PollerError: nothing was settled.
     """
+    if len(records) <= _TEN:
+        return await _settle_ten({place: record.receipt for place, record in enumerate(records)}, call)
     faults: dict[int, _Fault] = {}
     errors: list[PollerError] = []
     limiter = anyio.Semaphore(_AT_ONCE)
