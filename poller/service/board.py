@@ -10,6 +10,7 @@ from typing import Any
 
 from poller.model.facts import (
     BatchInvoked,
+    BatchSent,
     CheckpointWritten,
     Fact,
     FunctionPrinted,
@@ -23,6 +24,7 @@ from poller.model.facts import (
     RosterSeen,
     SelfFenced,
     ShardMoved,
+    ShardStands,
     SourceRead,
     Stopping,
     StoreFailed,
@@ -95,6 +97,8 @@ class Board:
     def observe(self, fact: Fact) -> None:
         """Take a fact. Never raises, never waits."""
         match fact:
+            case SourceRead() | BatchSent() | BatchInvoked() | ShardStands() | CheckpointWritten() | MessagesDeleted():
+                self._follow(fact, fact.mapping)  # nearly all that comes
             case Stopping():
                 self._stopping = one_line(fact.reason) or "asked to stop"
             case Reloaded() | FunctionPrinted() | MemberMoved() | SelfFenced() | StoreFailed():
@@ -106,11 +110,14 @@ class Board:
                     self._views.pop(fact.mapping, None)
                 self._forget(fact.mapping)
             case _:
-                state = self._states.get(fact.mapping)
-                if state is not None:
-                    now = self._clock()
-                    self._standings.observe(fact, now)
-                    state.observe(fact, now)
+                self._follow(fact, fact.mapping)
+
+    def _follow(self, fact: Fact, mapping: str) -> None:
+        state = self._states.get(mapping)
+        if state is not None:
+            now = self._clock()
+            self._standings.observe(fact, now)
+            state.observe(fact, now)
 
     def document(self) -> list[dict[str, Any]]:
         """All mappings in the order of their names, ready for JSON."""
@@ -243,6 +250,8 @@ class _MappingState:
                 self._read(fact, now)
             case BatchInvoked():
                 self._invoked(fact, now)
+            case ShardStands() | BatchSent():
+                pass
             case MappingMoved():
                 self.state = fact.state
                 self.transition = one_line(fact.reason) or self.transition
