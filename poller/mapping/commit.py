@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import anyio
 import msgspec
+import tenacity
 
 from poller.mapping import progress
 from poller.mapping.row import ShardRow, decode_shard, encode
@@ -19,8 +20,8 @@ from poller.model.record import Position
 
 T = TypeVar("T")
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-"""Seconds between two tries of a call to the store: doubling from the first up to the longest."""
+_SOON = 0.1
+"""Seconds until the second try of a write that failed; doubled for each further one."""
 
 
 class Checkpoint:
@@ -69,11 +70,17 @@ class Checkpoint:
         """Store what is not stored yet. Raises `Superseded`."""
         self._asked += 1
         mine = self._asked
-        async with self._writing:
+        try:
+            self._writing.acquire_nowait()  # nearly always, and cheaper
+        except anyio.WouldBlock:
+            await self._writing.acquire()
+        try:
             if self._written < mine:
                 covers = self._asked
                 await self._write(self._composed())
                 self._written = covers
+        finally:
+            self._writing.release()
 
     async def create(self) -> None:
         """Store the row if it is not stored yet. Raises `Superseded`."""
@@ -145,14 +152,27 @@ class Checkpoint:
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """A call to the store, again and again until it does not fail in passing."""
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                return await call()
-            except Transient as error:
-                self._tell("error", self.row, str(error))
-            await anyio.sleep(pause)
-            pause = min(_LONGEST_PAUSE, 2 * pause)
+        try:
+            return await call()  # nearly always, and what follows costs more than the write of a row
+        except Transient as error:
+            self._tell("error", self.row, str(error))
+            await anyio.sleep(_SOON)
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(Transient),
+            wait=tenacity.wait_exponential(multiplier=2 * _SOON, max=5.0),
+            before_sleep=self._tell_error,
+            sleep=anyio.sleep,
+            reraise=True,
+        )
+
+        async def attempt() -> T:  # a lambda is not known to be a coroutine function
+            return await call()
+
+        return await retrying(attempt)
+
+    def _tell_error(self, state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        self._tell("error", self.row, str(error))
 
     def _tell(self, outcome: CheckpointOutcome, new: ShardRow, reason: str = "") -> None:
         self._tools.observe(

@@ -13,6 +13,7 @@ import msgspec
 from poller.model.record import Record
 from poller.model.trace import Trace, is_parent
 
+_XRAY, _W3C = b'"AWSTraceHeader"', b'"traceparent"'
 _LONGEST = 512
 
 
@@ -43,8 +44,7 @@ def trace_of(records: Sequence[Record]) -> Trace | None:
     A value that no HTTP header can carry, or that is no `traceparent`, is as good as none: it is the producer's.
     """
     for record in records:
-        body = record.body
-        if record.receipt and (b'"AWSTraceHeader"' in body or b'"traceparent"' in body):
+        if record.receipt and (_XRAY in record.body or _W3C in record.body):
             trace = _trace(record.body)
             if trace.xray or trace.parent:
                 return trace

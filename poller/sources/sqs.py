@@ -181,11 +181,9 @@ async def _settle(
     Raises:
         PollerError: nothing was settled.
     """
-    if len(records) <= _TEN:
-        return await _settle_ten({place: record.receipt for place, record in enumerate(records)}, call)
     faults: dict[int, _Fault] = {}
     errors: list[PollerError] = []
-    limiter = anyio.Semaphore(_AT_ONCE)
+    limiter = anyio.Semaphore(_AT_ONCE, fast_acquire=True)
 
     async def settle_ten(first: int) -> None:
         ten = records[first : first + _TEN]
@@ -199,9 +197,12 @@ async def _settle(
                 fault = _Fault(Id="", Message=str(error))
                 faults.update({first + place: fault for place in range(len(ten))})
 
-    async with anyio.create_task_group() as tasks:
-        for first in range(0, len(records), _TEN):
-            tasks.start_soon(settle_ten, first)
+    if 0 < len(records) <= _TEN:
+        await settle_ten(0)
+    else:
+        async with anyio.create_task_group() as tasks:
+            for first in range(0, len(records), _TEN):
+                tasks.start_soon(settle_ten, first)
     if errors and len(errors) * _TEN >= len(records):
         raise errors[0]
     return faults
