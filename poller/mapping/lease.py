@@ -41,12 +41,9 @@ class _Lease:
     until: float
     seconds: float
     """For how long it was taken or renewed."""
+    safe: float
+    """Until when somebody may be asked to process it."""
     lost: bool = False
-
-    @property
-    def safe(self) -> float:
-        """Until when somebody may be asked to process it."""
-        return self.until - min(_MARGIN, self.seconds / 10)
 
 
 class Leases:
@@ -60,8 +57,10 @@ class Leases:
 
     def took(self, records: Iterable[Record], *, at: float, seconds: float) -> None:
         """These were received."""
+        until = at + seconds
+        safe = _safe(until, seconds)
         for record in records:
-            self._held[id(record)] = _Lease(record, at, at + seconds, seconds)
+            self._held[id(record)] = _Lease(record, at, until, seconds, safe)
 
     def ended(self, records: Iterable[Record]) -> None:
         """These are held no longer."""
@@ -113,9 +112,14 @@ class Leases:
         for record in records:
             if lease := self._held.get(id(record)):
                 lease.until, lease.seconds = at + seconds, seconds
+                lease.safe = _safe(lease.until, seconds)
 
     def lost(self, records: Iterable[Record]) -> None:
         """The queue renews these no more."""
         for record in records:
             if lease := self._held.get(id(record)):
                 lease.lost = True
+
+
+def _safe(until: float, seconds: float) -> float:
+    return until - min(_MARGIN, seconds / 10)

@@ -104,20 +104,12 @@ class Queue:
         batches = self._in_flight + len(self._waiting)
         self._scale = scale.grow(self._scale, policy.scaling, batches=batches, now=now)
         self._start(tasks)
-        load = scale.Load(
-            batches=self._in_flight + len(self._waiting),
-            held=len(self._gathered),
-            receives=len(self._receives),
-            asked=sum(self._receives),
-        )
-        count = scale.may_receive(self._bounded, load, policy)
-        if count and now >= self._next_receive:
+        while (count := self._may_receive()) and now >= self._next_receive:
             self._receives.append(count)
             tasks.start_soon(self._receive, count)
-            return
         wake = min(
             self._next_receive if count else math.inf,
-            scale.grows_at(self._scale, policy.scaling, batches=load.batches),
+            scale.grows_at(self._scale, policy.scaling, batches=self._in_flight + len(self._waiting)),
             self._batcher.deadline,
             self._leave_by,
             min((self._leases.sent_until(batch) for batch in self._waiting), default=math.inf),
@@ -127,6 +119,16 @@ class Queue:
             return
         with anyio.move_on_after(wake - now):
             await self._news.wait()
+
+    def _may_receive(self) -> int:
+        """How many messages may be received now; 0: none."""
+        load = scale.Load(
+            batches=self._in_flight + len(self._waiting),
+            held=len(self._gathered),
+            receives=len(self._receives),
+            asked=sum(self._receives),
+        )
+        return scale.may_receive(self._bounded, load, self._tools.policy)
 
     def _close(self, now: float) -> None:
         """Hand over the batches that are full, and what was gathered if its window or its leases demand it."""
