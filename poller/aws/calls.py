@@ -41,7 +41,7 @@ class HotCalls(Protocol):
         admit: Admit,
         *,
         stream_arn: str | None = None,
-    ) -> bytes:
+    ) -> bytes | bytearray:
         """GetRecords. Awaits `admit(content length)` after the answer's head, before its body.
 
         Args:
@@ -59,19 +59,19 @@ class HotCalls(Protocol):
 
     async def receive_message(
         self, queue_url: str, *, count: int, wait: int, admit: Admit, visibility: int | None = None
-    ) -> bytes:
+    ) -> bytes | bytearray:
         """ReceiveMessage of at most `count` (1 to 10) with all attributes, waiting up to `wait` seconds.
 
         Args:
             visibility: seconds that the messages are hidden for; None: the queue's own visibility timeout.
         """
 
-    async def delete_message_batch(self, queue_url: str, entries: Sequence[tuple[str, str]]) -> bytes:
+    async def delete_message_batch(self, queue_url: str, entries: Sequence[tuple[str, str]]) -> bytes | bytearray:
         """DeleteMessageBatch of at most 10 (entry id, receipt handle)."""
 
     async def change_message_visibility_batch(
         self, queue_url: str, entries: Sequence[tuple[str, str]], *, timeout: int
-    ) -> bytes:
+    ) -> bytes | bytearray:
         """ChangeMessageVisibilityBatch of at most 10 (entry id, receipt handle) to `timeout` seconds."""
 
     async def invoke(self, function: str, event: bytes, *, timeout: float, trace: str = "") -> Answer:

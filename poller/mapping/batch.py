@@ -46,15 +46,20 @@ class Batcher:
         """Add what a read brought."""
         if not self._held and now >= self._opened + self._policy.window:
             self._opened = now
+        limit, most = self._policy.event_limit_bytes, self._policy.batch_size
+        held, size = self._held, self._size_bytes  # not looked up for each record
         for record in records:
-            grown = self._size_bytes + len(record.body) + (1 if self._held else 0)
-            if self._held and grown > self._policy.event_limit_bytes:
+            grown = size + len(record.body) + (1 if held else 0)
+            if held and grown > limit:
                 self._close()
-                grown = self._size_bytes + len(record.body)
-            self._held.append(record)
-            self._size_bytes = grown
-            if len(self._held) == self._policy.batch_size:
+                held, size = self._held, self._size_bytes
+                grown = size + len(record.body)
+            held.append(record)
+            size = grown
+            if len(held) == most:
                 self._close()
+                held, size = self._held, self._size_bytes
+        self._size_bytes = size
 
     def ready(self, now: float) -> list[Batch]:
         """The batches that must leave now."""

@@ -45,6 +45,9 @@ class Budget:
     def __init__(self, ceiling_bytes: int) -> None:
         self.ceiling_bytes = ceiling_bytes
         self.used_bytes = 0
+        self.room_bytes = self.share_bytes = ceiling_bytes
+        """What all records together may take, and what each partition may hold so that none keeps the others from
+        reading. The room is the ceiling without what partitions take besides; at least half of it."""
         self._waiting: list[_Waiter] = []
         self._holders = 0
 
@@ -52,22 +55,17 @@ class Budget:
     def join(self) -> Iterator[Holder]:
         """Count a partition among those that share the ceiling; what it still holds at the end is given back."""
         holder = Holder(self)
-        self._holders += 1
+        self._divide(self._holders + 1)
         try:
             yield holder
         finally:
-            self._holders -= 1
+            self._divide(self._holders - 1)
             holder.give_back_all()
 
-    @property
-    def room_bytes(self) -> int:
-        """What all records together may take: the ceiling without what partitions take besides; at least half of it."""
-        return max(self.ceiling_bytes // 2, self.ceiling_bytes - self._holders * STANDING_BYTES)
-
-    @property
-    def share_bytes(self) -> int:
-        """What each partition may hold so that none keeps the others from reading."""
-        return self.room_bytes // max(1, self._holders)
+    def _divide(self, holders: int) -> None:
+        self._holders = holders
+        self.room_bytes = max(self.ceiling_bytes // 2, self.ceiling_bytes - holders * STANDING_BYTES)
+        self.share_bytes = self.room_bytes // max(1, holders)
 
     async def acquire(self, size_bytes: int) -> None:
         """Wait for room."""

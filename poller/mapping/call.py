@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import anyio
-
 from poller.mapping.batch import Batch
 from poller.mapping.reply import understood
 from poller.mapping.tools import Tools
@@ -42,7 +40,7 @@ async def call(tools: Tools, shard: str, batch: Batch, event: bytes, attempts: A
     """Invoke once. The batch is empty where a window closes."""
     age = tools.clock() - batch[-1].arrived if batch else 0.0
     tools.observe(BatchSent(mapping=tools.mapping, shard=shard, records=len(batch), age=age))
-    began = anyio.current_time()
+    began = tools.now()
     span = _begun(tools, shard, batch, attempts)
     try:
         outcome = await tools.target.invoke(event, attempts.request_id, span.trace if span else trace_of(batch))
@@ -55,7 +53,7 @@ async def call(tools: Tools, shard: str, batch: Batch, event: bytes, attempts: A
         outcome = understood(outcome, batch, redelivers=tools.source.redelivers)
     attempts.made += 1
     attempts.failures = 0 if isinstance(outcome, Replied) else attempts.failures + 1
-    return Call(outcome, body, anyio.current_time() - began, span)
+    return Call(outcome, body, tools.now() - began, span)
 
 
 def _begun(tools: Tools, shard: str, batch: Batch, attempts: Attempts) -> Span | None:

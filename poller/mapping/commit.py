@@ -52,7 +52,7 @@ class Checkpoint:
     @property
     def late(self) -> bool:
         """What was to be stored later has to be stored now."""
-        return self._unsaved is not None and anyio.current_time() >= self._write_at
+        return self._unsaved is not None and self._tools.now() >= self._write_at
 
     async def save(self, compose: Callable[[], ShardRow], *, urgent: bool = True) -> None:
         """Make the store say what `compose` answers now or later; what others ask for meanwhile shares the write.
@@ -72,11 +72,17 @@ class Checkpoint:
         """Store what is not stored yet. Raises `Superseded`."""
         self._asked += 1
         mine = self._asked
-        async with self._writing:
+        try:
+            self._writing.acquire_nowait()  # nearly always, and cheaper
+        except anyio.WouldBlock:
+            await self._writing.acquire()
+        try:
             if self._written < mine:
                 covers = self._asked
                 await self._write(self._composed())
                 self._written = covers
+        finally:
+            self._writing.release()
 
     async def create(self) -> None:
         """Store the row if it is not stored yet. Raises `Superseded`."""
@@ -152,7 +158,7 @@ class Checkpoint:
         if new == self.row and self.version and not self._anew:
             return
         self._anew = False
-        self._write_at = anyio.current_time() + self._tools.store.pace
+        self._write_at = self._tools.now() + self._tools.store.pace
         try:
             self.version = await self._put(encode(new))
         except Superseded as error:

@@ -29,7 +29,7 @@ class Lane:
         self._tools = around.tools
         self._delivery = Delivery(around, number)
         self._resumption = Resumption(stored)
-        now, window = anyio.current_time(), around.tumbling
+        now, window = around.tools.now(), around.tumbling
         if window:
             opened = window.row.start if window.row else None
             self._batcher: Tumbler | Batcher = Tumbler(self._tools.policy, now, opened)
@@ -65,7 +65,7 @@ class Lane:
             work, records = self._resumption.take(records, self._tools.new_id)
             if work is not None and not await self._delivery.finish(work):
                 return False
-        self._batcher.take(records, anyio.current_time())
+        self._batcher.take(records, self._tools.now())
         return True
 
     async def _deliver(self, pieces: Sequence[Piece]) -> bool:
@@ -83,12 +83,12 @@ class Lane:
                 del work
             if not done:
                 return False
-            self._batcher.reopen(anyio.current_time())
+            self._batcher.reopen(self._tools.now())
         return True
 
     def _due(self) -> list[Piece]:
         """What must leave now, in order: what is too old lies behind the batches that are full."""
-        full = self._batcher.ready(anyio.current_time())
+        full = self._batcher.ready(self._tools.now())
         return [*full, *self._too_old()]
 
     def _too_old(self) -> list[Piece]:
@@ -98,14 +98,14 @@ class Lane:
         return [out] if out else []
 
     def _deadline(self) -> float:
-        """When something is due, on `anyio.current_time`."""
+        """When something is due, on `Tools.now`."""
         due = self._batcher.deadline
         if self._tools.policy.record_age is not None and self._batcher.oldest < math.inf:
             left = self._batcher.oldest + self._tools.policy.record_age - self._tools.clock()
-            due = min(due, anyio.current_time() + max(0.0, left))
+            due = min(due, self._tools.now() + max(0.0, left))
         if isinstance(self._batcher, Tumbler) and self._batcher.closes_at < math.inf:
             wait = max(_LOOK_AGAIN, self._batcher.closes_at - self._tools.clock())
-            due = min(due, anyio.current_time() + wait)
+            due = min(due, self._tools.now() + wait)
         return due
 
     def _close_window_if_due(self) -> None:
@@ -114,4 +114,4 @@ class Lane:
         if not isinstance(tumbler, Tumbler) or tumbler.closes_at > self._tools.clock():
             return
         if standing.caught_up and len(standing.progress) == len(tumbler):
-            tumbler.close(anyio.current_time())
+            tumbler.close(self._tools.now())

@@ -41,6 +41,8 @@ class _Lease:
     until: float
     seconds: float
     """For how long it was taken or renewed."""
+    safe: float
+    """Until when somebody may be asked to process it."""
     lost: bool = False
 
 
@@ -55,8 +57,10 @@ class Leases:
 
     def took(self, records: Iterable[Record], *, at: float, seconds: float) -> None:
         """These were received."""
+        until = at + seconds
+        safe = _safe(until, seconds)
         for record in records:
-            self._held[id(record)] = _Lease(record, at, at + seconds, seconds)
+            self._held[id(record)] = _Lease(record, at, until, seconds, safe)
 
     def ended(self, records: Iterable[Record]) -> None:
         """These are held no longer."""
@@ -65,7 +69,8 @@ class Leases:
 
     def until(self, records: Iterable[Record]) -> float:
         """When the first of them stops being ours."""
-        return min(self._held[id(record)].until for record in records)
+        held = self._held
+        return min([held[id(record)].until for record in records])
 
     def received(self, record: Record) -> float:
         """When it was received."""
@@ -73,7 +78,8 @@ class Leases:
 
     def over(self, records: Iterable[Record], now: float) -> list[Record]:
         """Those whose lease has ended, or ends so soon that nobody may be asked to process them."""
-        return [record for record in records if now >= self._safe(self._held[id(record)])]
+        held = self._held
+        return [record for record in records if now >= held[id(record)].safe]
 
     def past(self, records: Iterable[Record], now: float) -> int:
         """How many of them are not ours any more."""
@@ -81,7 +87,7 @@ class Leases:
 
     def sent_until(self, records: Iterable[Record]) -> float:
         """Until when all of them may be sent."""
-        return min(self._safe(self._held[id(record)]) for record in records)
+        return min(self._held[id(record)].safe for record in records)
 
     def leave_by(self, records: Sequence[Record], timeout: float | None) -> float:
         """When messages that are being gathered must leave, so that the function has its timeout, or half their lease.
@@ -106,6 +112,7 @@ class Leases:
         for record in records:
             if lease := self._held.get(id(record)):
                 lease.until, lease.seconds = at + seconds, seconds
+                lease.safe = _safe(lease.until, seconds)
 
     def lost(self, records: Iterable[Record]) -> None:
         """The queue renews these no more."""
@@ -113,6 +120,6 @@ class Leases:
             if lease := self._held.get(id(record)):
                 lease.lost = True
 
-    @staticmethod
-    def _safe(lease: _Lease) -> float:
-        return lease.until - min(_MARGIN, lease.seconds / 10)
+
+def _safe(until: float, seconds: float) -> float:
+    return until - min(_MARGIN, seconds / 10)

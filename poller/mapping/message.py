@@ -45,7 +45,7 @@ class Messages:
         """
         tools, attempts = self._tools, Attempts(self._tools.new_id())
         event = event_of(batch)
-        while not tools.stop.is_set() and not self._leases.over(batch, anyio.current_time()):
+        while not tools.stop.is_set() and not self._leases.over(batch, tools.now()):
             ended = await call(tools, self._shard, batch, event, attempts)
             called(ended.outcome)
             step = next_queue_step(batch, ended.outcome, failures=attempts.failures, chance=tools.chance())
@@ -68,15 +68,16 @@ class Messages:
 
     async def _pause(self, batch: Batch, seconds: float) -> None:
         """Wait for the next try, or for the end of the lease, which may be renewed meanwhile."""
-        end = anyio.current_time() + seconds
-        while (now := anyio.current_time()) < (until := min(end, self._leases.sent_until(batch))):
+        end = self._tools.now() + seconds
+        while (now := self._tools.now()) < (until := min(end, self._leases.sent_until(batch))):
             if not await self._tools.pause(until - now):
                 return
 
     def _tell_overrun(self, batch: Batch) -> None:
-        now = anyio.current_time()
-        if past := self._leases.past(batch, now):
-            over = now - self._leases.until(batch)
+        now = self._tools.now()
+        over = now - self._leases.until(batch)
+        if over >= 0.0:
+            past = self._leases.past(batch, now)
             self._ended(past, f"the function took {over:.1f} s longer than the messages were hidden for")
 
     async def delete(self, batch: Batch) -> Batch:
@@ -129,8 +130,8 @@ class Messages:
             lease: seconds, from now on.
         """
         async with self._renewing:
-            for seconds, records in self._leases.due(anyio.current_time(), lease).items():
-                began = anyio.current_time()
+            for seconds, records in self._leases.due(self._tools.now(), lease).items():
+                began = self._tools.now()
                 try:
                     unsettled = await self._tools.source.extend(records, seconds)
                 except (Transient, Denied) as error:

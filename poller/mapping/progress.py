@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -50,35 +50,32 @@ class Progress:
     """What of a partition is held: read, and not settled. Records may be settled in any order."""
 
     def __init__(self) -> None:
-        self._held: OrderedDict[str, tuple[Record, str]] = OrderedDict()  # with the id of the record read before it
-        self._last = ""
-        self.size_bytes = 0
+        self.watermark = ""
+        """The id of the last record before which, itself included, everything read is settled; "" for none yet."""
+        self._held: dict[str, Record] = {}
+        self._order: deque[tuple[str, str]] = deque()  # key and id of what was read; the first one is held
 
     def __len__(self) -> int:
         return len(self._held)
 
     def took(self, records: Sequence[Record]) -> None:
         """These were read, in order, behind everything read before."""
-        for record in records:
-            self._held[record.receipt or record.id] = (record, self._last)  # a queue may hand out an id twice
-            self._last = record.id
-            self.size_bytes += len(record.body)
+        keys = [record.receipt or record.id for record in records]  # a queue may hand out an id twice
+        self._held.update(zip(keys, records, strict=True))
+        self._order.extend([(key, record.id) for key, record in zip(keys, records, strict=True)])
 
     def settled(self, records: Sequence[Record]) -> int:
         """These are done with. Answers their bytes."""
+        held, order = self._held, self._order
         freed = 0
         for record in records:
-            if self._held.pop(record.receipt or record.id, None) is not None:
+            if held.pop(record.receipt or record.id, None) is not None:
                 freed += len(record.body)
-        self.size_bytes -= freed
+        while order and order[0][0] not in held:
+            _, self.watermark = order.popleft()
         return freed
 
     @property
     def oldest(self) -> Record | None:
         """The first record held."""
-        return next(iter(self._held.values()))[0] if self._held else None
-
-    @property
-    def watermark(self) -> str:
-        """The id of the last record before which, itself included, everything read is settled; "" for none yet."""
-        return next(iter(self._held.values()))[1] if self._held else self._last
+        return self._held[self._order[0][0]] if self._order else None

@@ -33,7 +33,7 @@ class Queue:
     """The running state of one mapping of a queue."""
 
     def __init__(self, tools: Tools, topology: Topology, holder: Holder) -> None:
-        now = anyio.current_time()
+        now = tools.now()
         self._tools = tools
         self._shard = topology.partitions[0].id
         self._topology = topology
@@ -97,33 +97,38 @@ class Queue:
 
     async def _turn(self, tasks: TaskGroup) -> None:
         """Begin everything that may begin now, then wait until something may have changed."""
-        policy, now = self._tools.policy, anyio.current_time()
+        policy, now = self._tools.policy, self._tools.now()
         self._news = anyio.Event()
         self._close(now)
         await self._give_up_overdue(now)
         batches = self._in_flight + len(self._waiting)
         self._scale = scale.grow(self._scale, policy.scaling, batches=batches, now=now)
         self._start(tasks)
+        while (count := self._may_receive()) and now >= self._next_receive:
+            self._receives.append(count)
+            tasks.start_soon(self._receive, count)
+        wake = min(
+            self._next_receive if count else math.inf,
+            scale.grows_at(self._scale, policy.scaling, batches=self._in_flight + len(self._waiting)),
+            self._batcher.deadline,
+            self._leave_by,
+            min((self._leases.sent_until(batch) for batch in self._waiting), default=math.inf),
+        )
+        if wake == math.inf:
+            await self._news.wait()
+            return
+        with anyio.move_on_after(wake - now):
+            await self._news.wait()
+
+    def _may_receive(self) -> int:
+        """How many messages may be received now; 0: none."""
         load = scale.Load(
             batches=self._in_flight + len(self._waiting),
             held=len(self._gathered),
             receives=len(self._receives),
             asked=sum(self._receives),
         )
-        count = scale.may_receive(self._bounded, load, policy)
-        if count and now >= self._next_receive:
-            self._receives.append(count)
-            tasks.start_soon(self._receive, count)
-            return
-        wake = min(
-            self._next_receive if count else math.inf,
-            scale.grows_at(self._scale, policy.scaling, batches=load.batches),
-            self._batcher.deadline,
-            self._leave_by,
-            min((self._leases.sent_until(batch) for batch in self._waiting), default=math.inf),
-        )
-        with anyio.move_on_after(wake - now):
-            await self._news.wait()
+        return scale.may_receive(self._bounded, load, self._tools.policy)
 
     def _close(self, now: float) -> None:
         """Hand over the batches that are full, and what was gathered if its window or its leases demand it."""
@@ -180,7 +185,7 @@ class Queue:
 
     async def _receive(self, count: int) -> None:
         """One receive. A stop does not cancel it, or what it brings would be hidden though nobody has it."""
-        began = anyio.current_time()
+        began = self._tools.now()
         reader = self._readers.pop() if self._readers else self._another_reader()
         page = await reader.read(_CURSOR, count)
         answered = reader.answered
@@ -193,7 +198,7 @@ class Queue:
         if records:
             await self._look_again()
             self._leases.took(records, at=answered, seconds=self._topology.lease)
-        now = anyio.current_time()
+        now = self._tools.now()
         full = page is not None and page.full
         self._scale = scale.after_receive(
             self._scale, self._tools.policy.scaling, records=len(records), full=full, now=now
@@ -216,7 +221,9 @@ class Queue:
         if not self._tools.source.ordered:
             self._batcher.take(records, now)
             self._gathered += records
-            self._leave_by = min(self._leave_by, self._leases.leave_by(records, self._tools.policy.function_timeout))
+            if self._tools.policy.window:  # else they leave at once
+                leave_by = self._leases.leave_by(records, self._tools.policy.function_timeout)
+                self._leave_by = min(self._leave_by, leave_by)
             return
         blocked = self._groups.union(*map(self._groups_of, self._waiting))
         for part in (
@@ -229,9 +236,9 @@ class Queue:
 
     async def _look_again(self) -> None:
         """Ask, now and then, whether the queue's visibility timeout is still what it was."""
-        if anyio.current_time() < self._looked + _LOOK_EVERY:
+        if self._tools.now() < self._looked + _LOOK_EVERY:
             return
-        self._looked = anyio.current_time()
+        self._looked = self._tools.now()
         try:
             topology = await self._tools.source.topology()
         except (Transient, Denied):
@@ -243,24 +250,24 @@ class Queue:
         """Deliver a batch, settle it, and let the next one of its groups go on."""
         settled = await self._messages.deliver(batch, self._called)
         deleted = await self._messages.delete(settled) if settled else ()
-        gone = {record.receipt for record in deleted}
-        left = [record for record in batch if record.receipt not in gone]
-        followers = self._followers(left, self._leases.until(batch))
+        followers = self._followers(batch, deleted) if self._tools.source.ordered else ()
         self._messages.left(batch)
-        self._drop(followers)
-        await self._messages.release(followers, reason=_OVERTAKING)
+        if followers:
+            self._drop(followers)
+            await self._messages.release(followers, reason=_OVERTAKING)
         self._in_flight -= 1
         self._groups -= self._groups_of(batch)
         self._news.set()
 
-    def _followers(self, left: Sequence[Record], until: float) -> list[Record]:
-        """Messages that wait and would overtake one of these. Those received since the lease ended begin with it anew."""
-        groups = self._groups_of(left)
+    def _followers(self, batch: Batch, deleted: Batch) -> list[Record]:
+        """Messages that wait and would overtake what is left. Those received since the lease ended begin with it anew."""
+        gone, until = {record.receipt for record in deleted}, self._leases.until(batch)
+        groups = {record.key for record in batch if record.receipt not in gone}
         waiting = (record for batch in self._waiting for record in batch)
         return [each for each in waiting if each.key in groups and self._leases.received(each) < until]
 
     def _called(self, outcome: Outcome) -> None:
-        self._scale = scale.after_call(self._scale, self._tools.policy, outcome, now=anyio.current_time())
+        self._scale = scale.after_call(self._scale, self._tools.policy, outcome, now=self._tools.now())
 
     async def _give_back(self, records: Sequence[Record]) -> None:
         await self._messages.release(records, reason=self._topology.trouble or "the mapping stops")

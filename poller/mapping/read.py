@@ -22,6 +22,8 @@ _THROTTLED = 1.0
 """Least pause after a throttle, seconds."""
 _FAILED, _DENIED = 0.2, 5.0
 """First pause, doubling, after a failure that passes and after one that somebody has to mend."""
+_SLOT = 0.02
+"""Seconds: reads that are due within one slot begin together, and the loop wakes once for all of them."""
 
 
 def pause_after(page: Page, *, interval: float, took: float) -> float:
@@ -34,6 +36,14 @@ def pause_after(page: Page, *, interval: float, took: float) -> float:
     return max(0.0, (min(interval, _CATCHING_UP) if page.behind > 0 else interval) - took)
 
 
+def in_slot(now: float, pause: float) -> float:
+    """The pause that ends with the slot nearest to its end; a short one stays what it is.
+
+    Reads an interval of whole slots apart stay so: the one that began a little late does not make the next one later.
+    """
+    return round((now + pause) / _SLOT) * _SLOT - now if pause > 2 * _SLOT else pause
+
+
 class Reader:
     """Reads one partition, again and again; what passes by itself is waited out here."""
 
@@ -44,13 +54,13 @@ class Reader:
         self._standing = standing
         self._failures = 0
         self.answered = 0.0
-        """When the last answer came, on `anyio.current_time`, before it waited for room in memory."""
+        """When the last answer came, on `Tools.now`, before it waited for room in memory."""
 
     async def read(self, cursor: Cursor, limit: int | None = None) -> Page | None:
         """One read; None when it failed in a way that passes, after a pause. The page counts as held."""
         limit = limit or self._holder.limit
         await self._holder.expect(limit)
-        began = anyio.current_time()
+        began = self._tools.now()
         try:
             page = await self._tools.source.read(self._shard, cursor, limit, self._admit)
         except PollerError as error:
@@ -68,7 +78,7 @@ class Reader:
         return page
 
     async def _admit(self, size_bytes: int) -> None:
-        self.answered = anyio.current_time()
+        self.answered = self._tools.now()
         await self._holder.admit(size_bytes)
 
     async def _wait_out(self, error: Transient | Denied) -> None:
@@ -90,7 +100,7 @@ class Reader:
                 outcome=outcome,
                 records=len(page.records) if page else 0,
                 size_bytes=size_bytes,
-                seconds=anyio.current_time() - began,
+                seconds=self._tools.now() - began,
                 behind=page.behind if page else None,
                 reason=reason,
             )
@@ -105,9 +115,9 @@ async def read_shard(
     pages: MemoryObjectSendStream[Page],
     room: Callable[[], Awaitable[None]],
 ) -> None:
-    """Read a stream's shard until its end, a stop, or the end of its lanes, handing over every page that says something.
+    """Read a stream's shard until its end or that of its lanes, handing over every page that says something.
 
-    To be cancelled at a stop, as `Tools.unless_stopped` does.
+    A stop has to cancel it.
 
     A position that the stream no longer holds is data lost: it is told, and reading goes on at the oldest record.
 
@@ -117,7 +127,7 @@ async def read_shard(
     async with pages:
         while not tools.stop.is_set():
             await room()
-            began = anyio.current_time()
+            began = tools.now()
             try:
                 page = await reader.read(cursor)
             except Trimmed:
@@ -152,6 +162,8 @@ async def read_shard(
             if page.cursor is None:
                 return
             cursor = page.cursor
-            pause = pause_after(page, interval=tools.policy.poll_interval, took=anyio.current_time() - began)
+            now = tools.now()
+            pause = pause_after(page, interval=tools.policy.poll_interval, took=now - began)
             del page  # or its records would stay in memory when they have been delivered
-            await anyio.sleep(pause)  # whoever calls us cancels us at the stop, so it need not be waited for here
+            # A stop cancels us: to sleep past it is what costs.
+            await anyio.sleep(in_slot(now, pause))

@@ -150,7 +150,7 @@ class _Pass:
         if dropped:
             self._standing.left(dropped)
             self._standing.stands(self._checkpoint.position)
-            self._pass_over_at = min(self._pass_over_at, anyio.current_time() + _PASS_OVER)
+            self._pass_over_at = min(self._pass_over_at, self._tools.now() + _PASS_OVER)
         return page
 
     async def _pass_over(self) -> None:

@@ -32,7 +32,8 @@ class Standing:
     def took(self, page: Page, size_bytes: int, holder: Holder) -> None:
         """A read, which had this room in memory, brought a page of this size (or, with an empty one, nothing)."""
         holder.took(len(page.records), size_bytes, more=page.full or page.behind > 0)
-        self.progress.took(page.records)
+        if page.records:
+            self.progress.took(page.records)
         self.caught_up = not page.full and page.behind == 0
         if page.records or page.behind != self._behind:
             self._behind = page.behind

@@ -1,6 +1,7 @@
 """What happened, as values: one fact a batch or page, never one a record. Metrics, logs and the status are made of these.
 
-A fact of a mapping carries its name.
+A fact of a mapping carries its name. Those that tell of every read and every batch are structs, which are made for a
+fifth of what a frozen dataclass costs.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+import msgspec
 
 from poller.model.outcome import Outcome
 
@@ -17,8 +20,7 @@ Condition: TypeAlias = Literal["RetryAttemptsExhausted", "RecordAgeExceeded", "E
 State: TypeAlias = Literal["Creating", "Enabling", "Enabled", "Disabling", "Disabled", "Updating", "Deleting"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceRead:
+class SourceRead(msgspec.Struct, frozen=True, kw_only=True):
     """One read of a partition ended."""
 
     mapping: str
@@ -42,8 +44,7 @@ class SourceListed:
     """Seconds after which it drops a record."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchSent:
+class BatchSent(msgspec.Struct, frozen=True, kw_only=True):
     """An invocation is about to start."""
 
     mapping: str
@@ -53,8 +54,7 @@ class BatchSent:
     """Seconds since the arrival of the batch's last record: AWS's IteratorAge."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchInvoked:
+class BatchInvoked(msgspec.Struct, frozen=True, kw_only=True):
     """An invocation ended."""
 
     mapping: str
@@ -117,8 +117,7 @@ class DestinationFailed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessagesDeleted:
+class MessagesDeleted(msgspec.Struct, frozen=True, kw_only=True):
     """Messages of a queue were settled."""
 
     mapping: str
@@ -147,8 +146,7 @@ class LeaseEnded:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardStands:
+class ShardStands(msgspec.Struct, frozen=True, kw_only=True):
     """A shard's standing changed: what is held, how far behind it is."""
 
     mapping: str
@@ -265,8 +263,7 @@ class StoreFailed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointWritten:
+class CheckpointWritten(msgspec.Struct, frozen=True, kw_only=True):
     """A write of a shard's row ended."""
 
     mapping: str

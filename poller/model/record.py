@@ -91,7 +91,7 @@ class Page(msgspec.Struct, frozen=True):
     @property
     def size_bytes(self) -> int:
         """Bytes of the serialized records."""
-        return sum(len(record.body) for record in self.records)
+        return sum([len(record.body) for record in self.records])
 
 
 class Partition(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from typing import Any
 
 from poller.model.facts import (
     BatchInvoked,
+    BatchSent,
     CheckpointWritten,
     Fact,
     FunctionPrinted,
@@ -24,6 +25,7 @@ from poller.model.facts import (
     SelfFenced,
     ShardMoved,
     ShardPassed,
+    ShardStands,
     SourceListed,
     SourceRead,
     Stopping,
@@ -104,6 +106,8 @@ class Board:
     def observe(self, fact: Fact) -> None:
         """Take a fact. Never raises, never waits."""
         match fact:
+            case SourceRead() | BatchSent() | BatchInvoked() | ShardStands() | CheckpointWritten() | MessagesDeleted():
+                self._follow(fact, fact.mapping)  # nearly all that comes
             case Stopping():
                 self._stopping = one_line(fact.reason) or "asked to stop"
             case Reloaded() | FunctionPrinted():
@@ -115,13 +119,16 @@ class Board:
                     self._views.pop(fact.mapping, None)
                 self._forget(fact.mapping)
             case _:
-                state = self._states.get(fact.mapping)
-                if state is not None:
-                    now = self._clock()
-                    if isinstance(fact, ShardPassed):
-                        self._roster.observe(fact, now)
-                    self._standings.observe(fact, now)
-                    state.observe(fact, now)
+                self._follow(fact, fact.mapping)
+
+    def _follow(self, fact: Fact, mapping: str) -> None:
+        state = self._states.get(mapping)
+        if state is not None:
+            now = self._clock()
+            if isinstance(fact, ShardPassed):
+                self._roster.observe(fact, now)
+            self._standings.observe(fact, now)
+            state.observe(fact, now)
 
     def document(self) -> list[dict[str, Any]]:
         """All mappings in the order of their names, ready for JSON."""
@@ -239,20 +246,14 @@ class _MappingState:
     def observe(self, fact: Fact, now: float) -> None:
         """Take a fact of this mapping."""
         match fact:
-            case MappingMoved():
-                self.state = fact.state
-                self.transition = one_line(fact.reason) or self.transition
-            case WishesSeen():
-                self.wishes = fact
             case SourceRead():
                 self._read(fact, now)
             case BatchInvoked():
                 self._invoked(fact, now)
-            case MappingProblem():
-                self.reported = True
-                self._unreadable[""] = self._problem("", fact.reason, now)
-            case SourceListed():
-                self.retention = fact.retention
+            case ShardStands() | BatchSent():
+                pass
+            case MappingMoved() | MappingProblem() | WishesSeen() | SourceListed():
+                self._whole(fact, now)
             case RecordsDiverted() | RecordsDropped():
                 self._given_up(fact, now)
             case MessagesDeleted(failed=failed) if failed:
@@ -267,6 +268,20 @@ class _MappingState:
                 self._unreadable.pop(fact.shard, None)
             case _:
                 pass
+
+    def _whole(self, fact: MappingMoved | MappingProblem | WishesSeen | SourceListed, now: float) -> None:
+        """What is so of the mapping as a whole."""
+        match fact:
+            case MappingMoved():
+                self.state = fact.state
+                self.transition = one_line(fact.reason) or self.transition
+            case MappingProblem():
+                self.reported = True
+                self._unreadable[""] = self._problem("", fact.reason, now)
+            case WishesSeen():
+                self.wishes = fact
+            case SourceListed():
+                self.retention = fact.retention
 
     def _given_up(self, fact: RecordsDiverted | RecordsDropped, now: float) -> None:
         self.retries.given_up(fact)

@@ -108,6 +108,10 @@ class LogFacts:
 
     def observe(self, fact: Fact) -> None:
         """Say a fact, if it is worth a line. Never raises, never waits."""
+        if not self._problems.none or not _as_ever(fact) or self._mapping.isEnabledFor(logging.DEBUG):
+            self._tell(fact)
+
+    def _tell(self, fact: Fact) -> None:
         match fact:
             case SourceRead():
                 self._read(fact)
@@ -340,6 +344,11 @@ class _Problems:
         self._clock = clock
         self._told: dict[_Where, dict[str, _Told]] = {}
 
+    @property
+    def none(self) -> bool:
+        """Nothing was told of anything that is still there."""
+        return not self._told
+
     def tell(self, where: _Where, message: str) -> int | None:
         """How many of the same were left out since the last line; None: leave this one out too."""
         now = self._clock()
@@ -366,6 +375,17 @@ class _Problems:
         gone = [where for where in self._told if where.mapping == mapping and shard in (None, where.shard)]
         for where in gone:
             del self._told[where]
+
+
+def _as_ever(fact: Fact) -> bool:
+    """All went well, of which nobody is told who does not debug."""
+    match fact:
+        case SourceRead(outcome="records" | "empty") | ShardStands() | BatchSent() | BatchInvoked(outcome=Replied()):
+            return True
+        case CheckpointWritten(outcome="written") | MessagesDeleted(failed=0):
+            return True
+        case _:
+            return False
 
 
 def _failure(outcome: Failed | Refused | Unavailable) -> tuple[int, str]:

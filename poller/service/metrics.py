@@ -27,6 +27,7 @@ from poller.model.facts import (
     RosterSeen,
     SelfFenced,
     ShardPassed,
+    ShardStands,
     SourceListed,
     SourceRead,
     State,
@@ -96,6 +97,10 @@ class Metrics:
     def observe(self, fact: Fact) -> None:
         """Count a fact. Never raises, never waits."""
         match fact:
+            case SourceRead() | BatchSent() | BatchInvoked() | ShardStands() | CheckpointWritten() | MessagesDeleted():
+                self._count(
+                    fact, fact.mapping, configured=False
+                )  # nearly all that comes, so that it is asked for first
             case Reloaded():
                 self._instruments.gauges["poller_config_last_reload_successful"].labels().set(fact.successful)
                 if fact.successful:
@@ -112,10 +117,13 @@ class Metrics:
             case FunctionPrinted() | Stopping():
                 pass
             case _:
-                series = self._series(fact.mapping, configured=isinstance(fact, MappingMoved))
-                if series is not None:
-                    self._standings.observe(fact, self._clock())
-                    series.observe(fact)
+                self._count(fact, fact.mapping, configured=isinstance(fact, MappingMoved))
+
+    def _count(self, fact: Fact, mapping: str, *, configured: bool) -> None:
+        series = self._mappings.get(mapping) or self._series(mapping, configured=configured)
+        if series is not None:
+            self._standings.observe(fact, self._clock())
+            series.observe(fact)
 
     def _series(self, mapping: str, *, configured: bool) -> _Series | None:
         """The series of a mapping; None for the last words of one that was removed."""
@@ -234,20 +242,22 @@ class _Series:
                 self._polls[fact.outcome].inc()
                 self._polled.inc(fact.records)
                 self._poll_duration.observe(fact.seconds)
-            case SourceListed():
-                self._retention.labels(self._mapping).set(fact.retention)
+            case ShardStands():
+                pass
             case BatchSent():
                 self._batch.observe(fact.records)
                 self._age.observe(max(0.0, fact.age))
             case BatchInvoked():
                 self._ended(fact)
+            case CheckpointWritten():
+                self._checkpoints[fact.outcome].inc()
+            case SourceListed():
+                self._retention.labels(self._mapping).set(fact.retention)
             case RecordsFiltered() | RecordsDropped() | RecordsDiverted() | DestinationFailed():
                 self._settled_without(fact)
             case MessagesDeleted():
                 self._deleted.inc(fact.deleted)
                 self._undeleted.inc(fact.failed)
-            case CheckpointWritten():
-                self._checkpoints[fact.outcome].inc()
             case ShardPassed():
                 self._moves[fact.how].inc()
             case MappingMoved():

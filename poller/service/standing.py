@@ -79,8 +79,6 @@ class Standings:
     def observe(self, fact: Fact, now: float) -> None:
         """Take a fact; `now` is its moment, unix seconds."""
         match fact:
-            case ShardMoved():
-                self._moved(fact, now)
             case SourceRead():
                 _read(self._shard(fact.mapping, fact.shard, now), fact, now)
             case ShardStands():
@@ -94,6 +92,8 @@ class Standings:
                 shard = self._shard(fact.mapping, fact.shard, now)
                 shard.calls = max(0, shard.calls - 1)
                 shard.sent = max(0, shard.sent - fact.records) if shard.calls else 0
+            case ShardMoved():
+                self._moved(fact, now)
             case MappingRemoved():
                 self._mappings.pop(fact.mapping, None)
             case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -141,6 +142,7 @@ class Supervisor:
                     observe=house.observe,
                     tracing=house.tracing,
                     clock=house.clock,
+                    now=asyncio.get_running_loop().time,
                     chance=house.chance,
                     new_id=house.new_id,
                     stop=stop,

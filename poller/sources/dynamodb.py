@@ -89,7 +89,7 @@ class _OpenStream(Stream):
             case After(sequence=sequence):
                 return {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": sequence}
 
-    async def get_records(self, token: str, limit: int, admit: Admit) -> bytes:
+    async def get_records(self, token: str, limit: int, admit: Admit) -> bytes | bytearray:
         return await self.calls.get_records("dynamodbstreams", token, limit, admit)
 
     async def _describe(self, **parameters: Any) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def dynamodb_frame(arn: str) -> DynamoDBFrame:
     )
 
 
-def cut_dynamodb(body: bytes, *, frame: DynamoDBFrame, position: Position, limit: int, now: float) -> Page:
+def cut_dynamodb(body: bytes | bytearray, *, frame: DynamoDBFrame, position: Position, limit: int, now: float) -> Page:
     """Cut an answer into a page.
 
     A position `At` a moment is kept by skipping what is older, from the oldest record on: it also serves to find

@@ -91,7 +91,7 @@ class _OpenStream(Stream):
             case After(sequence=sequence):
                 return {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": sequence}
 
-    async def get_records(self, token: str, limit: int, admit: Admit) -> bytes:
+    async def get_records(self, token: str, limit: int, admit: Admit) -> bytes | bytearray:
         return await self.calls.get_records("kinesis", token, limit, admit, stream_arn=self.arn)
 
     async def _summary(self) -> Any:

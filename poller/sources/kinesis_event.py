@@ -62,7 +62,9 @@ def kinesis_frame(arn: str, role_arn: str | None) -> KinesisFrame:
     )
 
 
-def cut_kinesis(body: bytes, *, frame: KinesisFrame, shard: str, position: Position, limit: int, now: float) -> Page:
+def cut_kinesis(
+    body: bytes | bytearray, *, frame: KinesisFrame, shard: str, position: Position, limit: int, now: float
+) -> Page:
     """Cut an answer into a page.
 
     Args:

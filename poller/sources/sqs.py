@@ -130,7 +130,7 @@ class _OpenQueue:
     async def delete(self, records: Sequence[Record]) -> Sequence[Unsettled]:
         url = await self._url()
 
-        async def call(entries: Entries) -> bytes:
+        async def call(entries: Entries) -> bytes | bytearray:
             return await self.calls.delete_message_batch(url, entries)
 
         faults = await _settle(records, call)
@@ -139,7 +139,7 @@ class _OpenQueue:
     async def release(self, records: Sequence[Record]) -> None:
         url = await self._url()
 
-        async def call(entries: Entries) -> bytes:
+        async def call(entries: Entries) -> bytes | bytearray:
             return await self.calls.change_message_visibility_batch(url, entries, timeout=0)
 
         faults = await _settle(records, call)
@@ -153,7 +153,7 @@ class _OpenQueue:
     async def extend(self, records: Sequence[Record], seconds: int) -> Sequence[Unsettled]:
         url = await self._url()
 
-        async def call(entries: Entries) -> bytes:
+        async def call(entries: Entries) -> bytes | bytearray:
             return await self.calls.change_message_visibility_batch(url, entries, timeout=seconds)
 
         return _unsettled(records, await _settle(records, call))
@@ -171,7 +171,9 @@ class _OpenQueue:
         return self.url
 
 
-async def _settle(records: Sequence[Record], call: Callable[[Entries], Awaitable[bytes]]) -> dict[int, _Fault]:
+async def _settle(
+    records: Sequence[Record], call: Callable[[Entries], Awaitable[bytes | bytearray]]
+) -> dict[int, _Fault]:
     """Settle in tens, a few at once; every ten is tried, whatever becomes of the others.
 
     A call that fails is a fault of each of its entries, unless all calls fail. Entries are named by their place in `records`: a queue may hand out a message id twice.
@@ -215,7 +217,9 @@ def _unsettled(records: Sequence[Record], faults: dict[int, _Fault]) -> tuple[Un
     )
 
 
-async def _settle_ten(receipts: dict[int, str], call: Callable[[Entries], Awaitable[bytes]]) -> dict[int, _Fault]:
+async def _settle_ten(
+    receipts: dict[int, str], call: Callable[[Entries], Awaitable[bytes | bytearray]]
+) -> dict[int, _Fault]:
     """Settle one call's worth. What fails by a fault of the service is sent again at once; settling twice does no harm."""
     faults: dict[int, _Fault] = {}
     for attempt in range(1, _TRIES + 1):
@@ -234,7 +238,7 @@ async def _settle_ten(receipts: dict[int, str], call: Callable[[Entries], Awaita
     return faults
 
 
-def _failed(body: bytes, receipts: dict[int, str]) -> dict[int, _Fault]:
+def _failed(body: bytes | bytearray, receipts: dict[int, str]) -> dict[int, _Fault]:
     """The entries that were not settled: those listed as failed, and those that the answer does not speak of."""
     try:
         answer = _batch_decoder.decode(body)

@@ -63,7 +63,7 @@ def sqs_frame(arn: str, *, windowed: bool) -> SqsFrame:
     return SqsFrame(tail=tail % (_encoder.encode(arn), _encoder.encode(parse_arn(arn).region)), windowed=windowed)
 
 
-def cut_sqs(body: bytes, *, frame: SqsFrame, cursor: Cursor, limit: int, now: float) -> Page:
+def cut_sqs(body: bytes | bytearray, *, frame: SqsFrame, cursor: Cursor, limit: int, now: float) -> Page:
     """Cut an answer into a page.
 
     Args:

@@ -35,7 +35,7 @@ class Stream(ABC):
         """A position in the words of GetShardIterator."""
 
     @abstractmethod
-    async def get_records(self, token: str, limit: int, admit: Admit) -> bytes:
+    async def get_records(self, token: str, limit: int, admit: Admit) -> bytes | bytearray:
         """GetRecords' answer. Raises `IteratorExpired`."""
 
     async def latest(self, partition: str) -> Cursor:
@@ -43,7 +43,7 @@ class Stream(ABC):
         answer = await self.ask_iterator(partition, {"ShardIteratorType": "LATEST"})
         return behind_newest(answer, self.clock())
 
-    async def read_on(self, partition: str, cursor: Cursor, limit: int, admit: Admit) -> bytes:
+    async def read_on(self, partition: str, cursor: Cursor, limit: int, admit: Admit) -> bytes | bytearray:
         """GetRecords' answer for the cursor's token, or for a new iterator when there is none or it expired.
 
         Raises:

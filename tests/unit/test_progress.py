@@ -1,12 +1,14 @@
 """The order of positions, and what is stored."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.mapping import row
-from poller.mapping.progress import forward, spell
-from poller.model.record import After, At, Position, TrimHorizon
+from poller.mapping.progress import Progress, forward, spell
+from poller.model.record import After, At, Position, Record, TrimHorizon
 
 positions = st.one_of(
     st.just(TrimHorizon()),
@@ -50,3 +52,22 @@ def test_another_stream_or_a_stream_created_anew_has_other_keys():
 
 def test_positions_are_spelled_for_people():
     assert [spell(TrimHorizon()), spell(At(1.5)), spell(After("7"))] == ["TRIM_HORIZON", "AT_TIMESTAMP 1.500", "7"]
+
+
+@given(pages=st.lists(st.integers(0, 6), max_size=4), order=st.randoms(use_true_random=False))
+def test_progress_stands_before_the_first_record_that_is_not_settled(pages: list[int], order: random.Random):
+    """Against what anybody would write: a list of what was read, and of what is settled."""
+    progress, read, settled = Progress(), list[Record](), list[Record]()
+    for count in pages:
+        page = [Record(id=str(len(read) + place), body=b"x" * place, arrived=0.0) for place in range(count)]
+        progress.took(page)
+        read += page
+        held = [record for record in read if record not in settled]
+        some = order.sample(held, order.randint(0, len(held)))
+        assert progress.settled(some) == sum(len(record.body) for record in some)
+        settled += some
+        left = [record for record in read if record not in settled]
+        first = read.index(left[0]) if left else len(read)
+        assert len(progress) == len(left)
+        assert progress.oldest == (left[0] if left else None)
+        assert progress.watermark == (read[first - 1].id if first else "")

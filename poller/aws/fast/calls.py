@@ -68,7 +68,7 @@ class FastCalls:
         admit: Admit,
         *,
         stream_arn: str | None = None,
-    ) -> bytes:
+    ) -> bytes | bytearray:
         """GetRecords: see `HotCalls`."""
         parameters: dict[str, object] = {"ShardIterator": iterator, "Limit": limit}
         if stream_arn is not None:
@@ -82,7 +82,7 @@ class FastCalls:
 
     async def receive_message(
         self, queue_url: str, *, count: int, wait: int, admit: Admit, visibility: int | None = None
-    ) -> bytes:
+    ) -> bytes | bytearray:
         """ReceiveMessage: see `HotCalls`."""
         parameters: dict[str, object] = {
             "QueueUrl": queue_url,
@@ -95,7 +95,7 @@ class FastCalls:
             parameters["VisibilityTimeout"] = visibility
         return await self._queue(_RECEIVE, parameters, admit)
 
-    async def delete_message_batch(self, queue_url: str, entries: Sequence[tuple[str, str]]) -> bytes:
+    async def delete_message_batch(self, queue_url: str, entries: Sequence[tuple[str, str]]) -> bytes | bytearray:
         """DeleteMessageBatch: see `HotCalls`."""
         listed = [{"Id": entry, "ReceiptHandle": receipt} for entry, receipt in entries]
         parameters = {"QueueUrl": queue_url, "Entries": listed}
@@ -103,7 +103,7 @@ class FastCalls:
 
     async def change_message_visibility_batch(
         self, queue_url: str, entries: Sequence[tuple[str, str]], *, timeout: int
-    ) -> bytes:
+    ) -> bytes | bytearray:
         """ChangeMessageVisibilityBatch: see `HotCalls`."""
         listed = [{"Id": entry, "ReceiptHandle": receipt, "VisibilityTimeout": timeout} for entry, receipt in entries]
         parameters = {"QueueUrl": queue_url, "Entries": listed}
@@ -121,9 +121,11 @@ class FastCalls:
                 reply = await exchange.send(event, more=_header(trace) if trace else b"")
             except FOREIGN_ERRORS as error:
                 raise translated_error("lambda", "Invoke", error) from error
-        return Answer(status=reply.status, headers=reply.headers(), body=reply.body)
+        return Answer(status=reply.status, headers=reply.headers(), body=bytes(reply.body))
 
-    async def _queue(self, operation: str, parameters: Mapping[str, object], admit: Admit | None = None) -> bytes:
+    async def _queue(
+        self, operation: str, parameters: Mapping[str, object], admit: Admit | None = None
+    ) -> bytes | bytearray:
         key = (operation, None)
         exchange = self._exchanges.get(key) or await self._learnt(
             key, "sqs", operation, parameters, repeatable=operation != _RECEIVE
@@ -167,7 +169,7 @@ class FastCalls:
         return Exchange(form, self._pools[kind], credentials, self._times[service], repeatable=repeatable)
 
 
-def _body(reply: Reply, operation: str) -> bytes:
+def _body(reply: Reply, operation: str) -> bytes | bytearray:
     if 200 <= reply.status < 300:
         return reply.body
     raise ClientError(reply.parsed(), operation)

@@ -51,7 +51,7 @@ class Reply(NamedTuple):
 
     status: int
     raw_headers: list[tuple[bytes, bytes]]
-    body: bytes
+    body: bytes | bytearray
     signed: int
     """Unix seconds that the request was signed with."""
 
@@ -61,7 +61,7 @@ class Reply(NamedTuple):
 
     def parsed(self) -> dict[str, Any]:
         """An error's account, as botocore reads it."""
-        answer = {"status_code": self.status, "headers": self.headers(), "body": self.body}
+        answer = {"status_code": self.status, "headers": self.headers(), "body": bytes(self.body)}
         try:
             found: dict[str, Any] = JSONParser().parse(answer, None)
         except (AttributeError, TypeError, ValueError, RecursionError):  # JSON, but no account of an error

@@ -105,10 +105,10 @@ class Reading:
             self.whole = True
             self._parser = HttpResponseParser(self)  # the old one still waits for the body
 
-    def take(self) -> bytes:
-        """The body, once: nobody else keeps it."""
+    def take(self) -> bytes | bytearray:
+        """The body, once: nobody else keeps it. One that was read into place is no `bytes`, which would be a copy."""
         self.room = None
-        body = bytes(self._body) if self._at else b"".join(self._pieces)
+        body = self._body if self._at else b"".join(self._pieces)
         self._body, self._pieces = bytearray(), []
         return body
 
