@@ -275,6 +275,13 @@ FAMILIES = (
         together="max",
     ),
     Family(
+        name="poller_paused",
+        kind="gauge",
+        topic="replicas",
+        help="1 while an operator has paused the mapping or one of its shards.",
+        together="max",
+    ),
+    Family(
         name="poller_config_last_reload_successful",
         kind="gauge",
         topic="process",

@@ -33,6 +33,7 @@ from poller.model.facts import (
     State,
     Stopping,
     StoreFailed,
+    WishesSeen,
 )
 from poller.model.outcome import Failed, Partial, Replied, failed_records, label
 from poller.model.ports import Clock
@@ -215,6 +216,7 @@ class _Series:
         state = instruments.gauges["poller_mapping_state"]
         self._mapping = mapping
         self._retention = instruments.gauges["poller_retention_seconds"]
+        self._paused = instruments.gauges["poller_paused"].labels(mapping)
         self._states = {value: state.labels(mapping, value) for value in get_args(State)}
         self._age = histogram("poller_invocation_iterator_age_seconds")
         self._polled = counter("poller_records_polled_total")
@@ -251,8 +253,8 @@ class _Series:
                 self._ended(fact)
             case CheckpointWritten():
                 self._checkpoints[fact.outcome].inc()
-            case SourceListed():
-                self._retention.labels(self._mapping).set(fact.retention)
+            case SourceListed() | WishesSeen():
+                self._whole(fact)
             case RecordsFiltered() | RecordsDropped() | RecordsDiverted() | DestinationFailed():
                 self._settled_without(fact)
             case MessagesDeleted():
@@ -265,6 +267,12 @@ class _Series:
                     gauge.set(state == fact.state)
             case _:
                 pass
+
+    def _whole(self, fact: SourceListed | WishesSeen) -> None:
+        if isinstance(fact, SourceListed):
+            self._retention.labels(self._mapping).set(fact.retention)
+        else:
+            self._paused.set(bool(fact.paused or fact.shards))
 
     def _settled_without(self, fact: RecordsFiltered | RecordsDropped | RecordsDiverted | DestinationFailed) -> None:
         match fact:

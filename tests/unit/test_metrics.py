@@ -28,6 +28,7 @@ from poller.model.facts import (
     SourceRead,
     State,
     Stopping,
+    WishesSeen,
 )
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
 from poller.service.families import FAMILIES, PROCESS
@@ -59,6 +60,7 @@ CONTRACT = {
     ("poller_self_fenced", "gauge", ()),
     ("poller_store_errors_total", "counter", ()),
     ("poller_mapping_state", "gauge", ("mapping", "state")),
+    ("poller_paused", "gauge", ("mapping",)),
     ("poller_config_last_reload_successful", "gauge", ()),
     ("poller_config_last_reload_success_timestamp_seconds", "gauge", ()),
     ("poller_build_info", "gauge", ("version",)),
@@ -408,6 +410,17 @@ def test_a_drop_is_counted_though_nobody_knows_how_many_records_it_took(scraped:
 def test_accounts_that_the_destination_did_not_take_are_counted(scraped: Scraped):
     scraped.observe(enabled(), DestinationFailed(mapping="m", shard="s1", records=5, reason="AccessDenied"))
     assert scraped.value("poller_destination_failures_total", mapping="m") == 1
+
+
+def test_a_pause_of_the_mapping_or_of_a_shard_is_told_until_it_ends(scraped: Scraped):
+    scraped.observe(enabled())
+    assert scraped.value("poller_paused", mapping="m") == 0
+    scraped.observe(WishesSeen(mapping="m", paused=("ann", 1.0), shards={}, seeks={}))
+    assert scraped.value("poller_paused", mapping="m") == 1
+    scraped.observe(WishesSeen(mapping="m", paused=None, shards={"s1": ("ann", 1.0)}, seeks={}))
+    assert scraped.value("poller_paused", mapping="m") == 1
+    scraped.observe(WishesSeen(mapping="m", paused=None, shards={}, seeks={}))
+    assert scraped.value("poller_paused", mapping="m") == 0
 
 
 def test_retention_is_not_told_before_the_source_was_asked_and_follows_it(scraped: Scraped):
