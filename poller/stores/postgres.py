@@ -177,7 +177,7 @@ class _Group:
 
 class _Postgres:
     shared = True
-    pace = 1.0
+    pace = 5.0
 
     def __init__(self, address: str) -> None:
         self._beats = Session(address, patience=_BEAT)

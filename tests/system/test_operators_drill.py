@@ -1,9 +1,10 @@
-"""An operator's drill: a poison record blocks a shard, the alert fires, the page names the record, and the age falls."""
+"""An operator's drill: a poison record blocks a shard, the alert fires, the page names it, it is sought past, and later replayed."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+import time
 from pathlib import Path
 
 from tests.servers.chromium import page
@@ -17,9 +18,13 @@ from tests.system.test_poison import encoded
 from tests.system.test_prometheus import poll
 
 _BLOCKED = ("PollerShardBlocked", "payments")
+_SHARD = "shardId-000000000000"
+_TOKEN = "0123456789abcdef"
+_APART = 2.2
+"""Seconds between two records, so that a span of time holds one of them alone: servers stamp whole seconds, too."""
 
 
-async def test_a_poison_record_blocks_a_shard_the_alert_fires_the_page_names_the_record_and_the_age_falls_once_it_passes(
+async def test_a_poison_record_blocks_a_shard_the_alert_fires_the_page_names_it_it_is_sought_past_and_later_replayed(
     browser: Server, cloud: Cloud, called: Functions, tmp_path: Path
 ):
     async def refuse(delivery: Delivery) -> int:
@@ -27,13 +32,15 @@ async def test_a_poison_record_blocks_a_shard_the_alert_fires_the_page_names_the
 
     called.behave = refuse
     mapping = stream(await cloud.stream("payments"), "f", BisectBatchOnFunctionError=True)
-    sequences = [
-        (await cloud.kinesis("PutRecord", StreamName="payments", PartitionKey="k", Data=encoded(text)))[
-            "SequenceNumber"
-        ]
-        for text in ("good", "poison", "behind")
-    ]
-    async with started(write(tmp_path / "c.yaml", settings(cloud, called, {"payments": mapping}))) as daemon:
+    sequences, moments = [], []
+    for text in ("good", "poison", "behind"):
+        moments.append(time.time())
+        put = await cloud.kinesis("PutRecord", StreamName="payments", PartitionKey="k", Data=encoded(text))
+        sequences.append(put["SequenceNumber"])
+        await asyncio.sleep(_APART)
+    server = {"port": 0, "token": _TOKEN}
+    config = write(tmp_path / "c.yaml", settings(cloud, called, {"payments": mapping}, server=server))
+    async with started(config) as daemon:
         address = await daemon.address()
         with prometheus(tmp_path, address.removeprefix("http://")) as watcher:
             async with page(browser, address) as view:
@@ -48,14 +55,23 @@ async def test_a_poison_record_blocks_a_shard_the_alert_fires_the_page_names_the
                     lambda: watcher.alerts(soon=True),
                     is_=lambda found: found.get(_BLOCKED, {}).get("state") == "firing",
                 )
-                assert alerts[_BLOCKED]["labels"]["shard"] == "shardId-000000000000"
+                assert alerts[_BLOCKED]["labels"]["shard"] == _SHARD
                 await view.until("document.querySelector('#blocked .line').getAttribute('d') !== 'M0 0'")
-                called.released.set()
-                await called.given("f", "good", "poison", "behind")
+                past = ("seek", "payments", "--shard", _SHARD, "--to", sequences[1], "--after")
+                done = await asyncio.to_thread(finished, *past, "--url", address, POLLER_TOKEN=_TOKEN)
+                assert done.returncode == 0, done.stderr
+                await called.given("f", "good", "behind")
+                assert daemon.lines(level="ERROR", shard=_SHARD), "a jump of a position is an ERROR"
                 await view.until("document.getElementById('attention').hidden")
                 assert await view.text("#said") == "No shard is blocked any more"
                 await view.until("document.querySelector('.head .age').innerText.startsWith('0.0 s')")
                 await poll(watcher.alerts, is_=lambda found: _BLOCKED not in found)
                 assert view.problems == []
+        assert called.texts("f") == ["good", "behind"]
+        called.released.set()  # the function was mended
+        span = ("--from", str(int(moments[1]) - 0.1), "--to", str(moments[1] + 1.0))
+        done = await asyncio.to_thread(finished, "replay", str(config), "payments", *span)
+        assert done.returncode == 0, done.stderr
+        assert "poison" in called.texts("f"), done.stderr
+        await waited("the record", lambda: called.texts("f") == ["good", "behind", "poison"])
         await daemon.stop()
-    await waited("everything in order", lambda: called.texts("f") == ["good", "poison", "behind"])
