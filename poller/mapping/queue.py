@@ -103,10 +103,11 @@ class Queue:
         await self._give_up_overdue(now)
         batches = self._in_flight + len(self._waiting)
         self._scale = scale.grow(self._scale, policy.scaling, batches=batches, now=now)
-        self._start(tasks)
+        for batch in self._next():
+            tasks.start_soon(self._process, batch)
         while (count := self._may_receive()) and now >= self._next_receive:
             self._receives.append(count)
-            tasks.start_soon(self._receive, count)
+            tasks.start_soon(self._receive, count, tasks)
         wake = min(
             self._next_receive if count else math.inf,
             scale.grows_at(self._scale, policy.scaling, batches=self._in_flight + len(self._waiting)),
@@ -166,8 +167,9 @@ class Queue:
         left = (tuple(each for each in batch if each.receipt not in dropped) for batch in self._waiting)
         self._waiting = [batch for batch in left if batch]
 
-    def _start(self, tasks: TaskGroup) -> None:
-        """Send the batches whose turn it is: on a FIFO queue, those of whose groups none is in flight or waits before."""
+    def _next(self) -> list[Batch]:
+        """The batches whose turn it is: on a FIFO queue, those of whose groups none is in flight or waits before."""
+        turn: list[Batch] = []
         waiting, blocked = self._waiting, set(self._groups)
         self._waiting = []
         for batch in waiting:
@@ -175,16 +177,34 @@ class Queue:
             if self._in_flight < self._bounded.limit and groups.isdisjoint(blocked):
                 self._in_flight += 1
                 self._groups |= groups
-                tasks.start_soon(self._process, batch)
+                turn.append(batch)
             else:
                 self._waiting.append(batch)
             blocked |= groups
+        return turn
 
     def _groups_of(self, records: Sequence[Record]) -> set[str]:
         return {record.key for record in records} if self._tools.source.ordered else set()
 
-    async def _receive(self, count: int) -> None:
-        """One receive. A stop does not cancel it, or what it brings would be hidden though nobody has it."""
+    async def _receive(self, count: int, tasks: TaskGroup) -> None:
+        """One receive, and the batch that it makes, if that may go at once: one task is cheaper than two.
+
+        A stop does not cancel it, or what it brings would be hidden though nobody has it.
+        """
+        dropped = await self._received(count)
+        if dropped:  # what no filter lets pass is deleted at once
+            await self._messages.delete(dropped)
+            self._messages.left(dropped)
+        elif self._goes_on:
+            self._close(self._tools.now())
+            turn = self._next()
+            for batch in turn[1:]:
+                tasks.start_soon(self._process, batch)
+            if turn:
+                await self._process(turn[0])
+
+    async def _received(self, count: int) -> Batch:
+        """One receive. Answers what no filter lets pass."""
         began = self._tools.now()
         reader = self._readers.pop() if self._readers else self._another_reader()
         page = await reader.read(_CURSOR, count)
@@ -209,9 +229,7 @@ class Queue:
         self._receives.remove(count)
         self._take(records, now)
         self._news.set()
-        if dropped:  # what no filter lets pass is deleted at once
-            await self._messages.delete(dropped)
-            self._messages.left(dropped)
+        return dropped
 
     def _another_reader(self) -> Reader:
         return Reader(self._tools, self._shard, self._holder.another(), self._standing)

@@ -22,8 +22,9 @@ _THROTTLED = 1.0
 """Least pause after a throttle, seconds."""
 _FAILED, _DENIED = 0.2, 5.0
 """First pause, doubling, after a failure that passes and after one that somebody has to mend."""
-_SLOT = 0.02
-"""Seconds: reads that are due within one slot begin together, and the loop wakes once for all of them."""
+_SLOT = 0.05
+"""Seconds: reads that are due within one slot begin together, and the loop wakes once for all of them. The intervals that
+matter are whole slots: one second, and the fifth of one that a Kinesis shard allows."""
 
 
 def pause_after(page: Page, *, interval: float, took: float) -> float:
