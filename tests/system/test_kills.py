@@ -42,12 +42,12 @@ class Produced:
                 if not self.running:
                     return
                 orders = [f"order-{number}-{index}" for index in range(8)]
-                await cloud.put_many("orders", orders)
+                await cloud.put_many("killed", orders)
                 self.texts["orders"] += orders
                 for text in (f"change-{number}-0", f"change-{number}-1"):
-                    await cloud.put_item("changes", text)
+                    await cloud.put_item("killed", text)
                     self.texts["changes"].append(text)
-                await cloud.send("mail", f"letter-{number}")
+                await cloud.send("killed", f"letter-{number}")
                 self.texts["mail"].append(f"letter-{number}")
             await asyncio.sleep(0.1)
 
@@ -108,7 +108,7 @@ async def test_ten_kills_under_load_lose_nothing_and_repeat_no_more_than_a_batch
                 await called.given(function, *produced.texts[function], within=60.0)
             await waited("an empty queue", lambda: len(called.texts("mail")) >= len(produced.texts["mail"]))
             await daemon.stop()
-        assert await cloud.left("mail") == 0
+        assert await cloud.left("killed") == 0
     for function in _STREAMS:
         _order_is_kept(function, called, lives)
         _everything_is_checkpointed(function, called, tmp_path)
@@ -116,14 +116,14 @@ async def test_ten_kills_under_load_lose_nothing_and_repeat_no_more_than_a_batch
 
 
 async def _create(cloud: Cloud, called: Functions) -> dict[str, object]:
-    orders = await cloud.stream("orders", shards=4)
+    orders = await cloud.stream("killed", shards=4)
     return settings(
         cloud,
         called,
         {
             "orders": stream(orders, "orders", BatchSize=_BATCH),
-            "changes": stream(await cloud.table("changes"), "changes", BatchSize=_BATCH),
-            "mail": queue(await cloud.queue("mail", visibility=_VISIBILITY), "mail"),
+            "changes": stream(await cloud.table("killed"), "changes", BatchSize=_BATCH),
+            "mail": queue(await cloud.queue("killed", visibility=_VISIBILITY), "mail"),
         },
         aws={
             "region": "eu-west-1",
@@ -188,7 +188,7 @@ def _nothing_is_checkpointed_before_success(called: Functions, folder: Path) -> 
 
 
 async def _nothing_is_deleted_before_success(called: Functions, cloud: Cloud, produced: Produced) -> None:
-    deleted = len(produced.texts["mail"]) - await cloud.left("mail")
+    deleted = len(produced.texts["mail"]) - await cloud.left("killed")
     assert deleted <= len(set(called.texts("mail"))), "a message was deleted that no function has taken"
 
 

@@ -14,6 +14,7 @@ from tests.servers.processes import free_port
 PAGE = Path(__file__).parents[2] / "docs" / "quickstart.md"
 _WAIT = "until poller status 2> waiting.log; do sleep 0.2; done"
 """A person types slower than a daemon starts."""
+_RELOADED = "until [ $(grep -c 'configuration read' poller.log) -ge 2 ]; do sleep 0.1; done"
 _HEARD = "until grep -q 'hello, world' poller.log; do sleep 0.1; done"
 
 
@@ -34,7 +35,9 @@ def test_the_commands_of_the_quickstart_deliver_a_message(tmp_path: Path):
     commands = typed()
     assert commands[-2:] == ["kill -HUP %2", "kill %2"]
     lines = [_WAIT if command == "poller status" else command for command in commands[:-2]]
-    script = "\n".join(["set -em", *lines, _HEARD, *commands[-2:], "wait %2; echo ended with $?"])
+    script = "\n".join(
+        ["set -em", *lines, _HEARD, commands[-2], _RELOADED, commands[-1], "wait %2; echo ended with $?"]
+    )
     script = script.replace("4566", str(server)).replace("aws: {", f"server: {{port: {page}}}\naws: {{")
     script = script.replace("poller status", f"poller status --url http://127.0.0.1:{page}")
     program = tmp_path / "bin" / "poller"  # as an installation makes it, of the tree that is tested
