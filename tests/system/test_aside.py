@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from tests.servers.processes import Server
 from tests.system.cloud import Cloud, clouded
-from tests.system.daemon import finished, started, write
+from tests.system.daemon import finished, started, waited, write
 from tests.system.functions import Delivery, Functions
 from tests.system.settings import checkpoints, queue, settings, stream
 
@@ -114,6 +115,43 @@ async def test_what_was_given_up_is_redriven_in_order_once_the_function_is_well(
         assert called.texts("worker") == ["good", "bad-1", "bad-2"]
         if kind == "queue":
             assert await cloud.left(name) == 0
+        await daemon.stop()
+
+
+async def test_a_redrive_that_is_killed_half_way_goes_on_where_it_was_when_it_is_run_again(
+    cloud: Cloud, called: Functions, tmp_path: Path
+):
+    moods = {"bad-1": 500, "bad-2": 500}
+
+    async def behave(delivery: Delivery) -> int:
+        (text,) = delivery.texts
+        if moods.get(text) == 0:
+            await called.released.wait()
+        return moods.get(text) or 200
+
+    called.behave = behave
+    async with cloud.http.put(f"{cloud.url}/given-up-half") as made:
+        assert made.status == 200
+    destination = {"OnFailure": {"Destination": "arn:aws:s3:::given-up-half"}}
+    arn = await cloud.stream("given-up-half")
+    mapping = stream(arn, "worker", BatchSize=1, MaximumRetryAttempts=0, DestinationConfig=destination)
+    await cloud.put("given-up-half", "bad-1", "good", "bad-2")
+    config = write(tmp_path / "c.yaml", settings(cloud, called, {"m": mapping}))
+    async with started(config) as daemon:
+        await daemon.metric("poller_records_on_failure_delivered_total", "m", is_=lambda value: value == 2)
+        await called.given("worker", "good")
+        moods |= {"bad-1": 200, "bad-2": 0}  # the second one hangs
+        killed = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "poller", "redrive", str(config), "m"), stderr=asyncio.subprocess.DEVNULL
+        )
+        await waited("the second delivery", lambda: len(called.of("worker")) == 5)
+        killed.kill()
+        await killed.wait()
+        moods["bad-2"] = 200
+        code, told = await command("redrive", str(config), "m")
+        assert (code, told.splitlines()[-1]) == (0, "1 batches delivered, 0 dropped, 0 stay")
+        assert called.texts("worker") == ["good", "bad-1", "bad-2"]
+        called.released.set()
         await daemon.stop()
 
 
