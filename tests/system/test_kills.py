@@ -106,7 +106,9 @@ async def test_ten_kills_under_load_lose_nothing_and_repeat_no_more_than_a_batch
         async with started(config) as daemon:
             for function in _FUNCTIONS:
                 await called.given(function, *produced.texts[function], within=60.0)
-            await waited("an empty queue", lambda: len(called.texts("mail")) >= len(produced.texts["mail"]))
+            async with asyncio.timeout(20):  # what the last kill left hidden comes back once its visibility has ended
+                while await cloud.left("killed"):
+                    await asyncio.sleep(0.1)
             await daemon.stop()
         assert await cloud.left("killed") == 0
     for function in _STREAMS:
