@@ -22,7 +22,7 @@ from tests.servers.load import Load
 RECORDS = {"kinesis": 100, "dynamodb": 100, "sqs": 10}
 """Of one answer, which becomes one event."""
 ROUNDS = (5, 25)
-_ARNS = {
+ARNS = {
     "kinesis": "arn:aws:kinesis:eu-west-1:123456789012:stream/load",
     "dynamodb": "arn:aws:dynamodb:eu-west-1:123456789012:table/load/stream/2026-01-01T00:00:00.000",
     "sqs": "arn:aws:sqs:eu-west-1:123456789012:load",
@@ -39,19 +39,19 @@ _DIGEST = "0" * 64
 _KEYS = Keys("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 
 
-def answer(source: str) -> bytes:
+def answer(source: str, records: int) -> bytes:
     """What the load double answers to a read."""
     load = Load(shards=1, record_bytes=1024, latency=0, now=_NOW)
-    load.fill(RECORDS[source])
-    asked = {"ShardIterator": f"{load.shards[0]}/0", "MaxNumberOfMessages": RECORDS[source]}
+    load.fill(records + 1)  # there is more
+    asked = {"ShardIterator": f"{load.shards[0]}/0", "MaxNumberOfMessages": records, "Limit": records}
     service = {"kinesis": b"Kinesis_20131202", "dynamodb": b"DynamoDBStreams_20120810", "sqs": b"AmazonSQS"}[source]
     _, pieces = load.call(service, "ReceiveMessage" if source == "sqs" else "GetRecords", asked)
     return b"".join(pieces)
 
 
-def cutter(source: str) -> Callable[[bytes], Page]:
+def cutter(source: str, limit: int) -> Callable[[bytes], Page]:
     """Cuts an answer."""
-    arn, limit, shard = _ARNS[source], RECORDS[source], "shardId-00000000000000000000"
+    arn, shard = ARNS[source], "shardId-00000000000000000000"
     if source == "kinesis":
         kinesis = kinesis_frame(arn, None)
         return lambda body: cut_kinesis(body, frame=kinesis, shard=shard, position=TrimHorizon(), limit=limit, now=_NOW)
@@ -80,7 +80,8 @@ def main() -> None:
     gc.disable()  # when it runs depends on what else was imported
     prepared = []
     for source in asked.sources:
-        body, cut, heads = answer(source), cutter(source), Heads(_FORM)
+        body, cut = answer(source, RECORDS[source]), cutter(source, RECORDS[source])
+        heads = Heads(_FORM)
         work(2, body, cut, heads)
         prepared.append((body, cut, heads))
     if asked.control:

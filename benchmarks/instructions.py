@@ -1,8 +1,10 @@
 """Holds the hot path to a budget of instructions: counted by valgrind, they are the same on a busy machine as on an idle one.
 
-`python -m benchmarks.instructions [--write]`. What is counted is in `hot_path.py`; a figure is the difference between 25
-rounds and 5, so that neither the start nor the counting is in it. Two runs differ by less than 0.01 %. Interpreters
-differ by more than the budget allows: each kind has its own, and one without is told so and not judged.
+`python -m benchmarks.instructions [--write] [--only NAME ...]`. What is counted is in `hot_path.py`, which only computes,
+per record; and in `inside.py`, all that a mapping does besides sockets, per read and batch. A figure is the difference
+between a long stretch and a short one, so that neither the start nor the counting is in it. Two runs differ by less than
+0.01 % where there is only computing, and by less than 1 % where there is an event loop. Interpreters differ by more than
+the budget allows: each kind has its own, and one without is told so and not judged.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.hot_path import RECORDS, ROUNDS
+from benchmarks.inside import PATHS, STRETCHES
 
 BUDGETS = Path(__file__).with_name("instructions.json")
 ALLOWED = 0.05
@@ -34,18 +38,33 @@ def interpreter() -> str:
     return f"{platform.python_implementation()} {python} {built} {platform.machine()}"
 
 
-def count() -> dict[str, float]:
-    """Instructions per record, by source.
+def count(only: Sequence[str] = ()) -> dict[str, float]:
+    """Instructions by name: per record of what only computes, per read and batch of a mapping's whole path.
 
     Raises:
         SystemExit: there is no valgrind, or it failed.
     """
+    counted: dict[str, float] = {}
+    if not only or set(only) & set(RECORDS):
+        totals = _totals("benchmarks.hot_path", [*RECORDS], 2 * len(RECORDS))
+        more = ROUNDS[1] - ROUNDS[0]
+        for place, (source, records) in enumerate(RECORDS.items()):
+            counted[source] = (totals[2 * place + 1] - totals[2 * place]) / (more * records)
+    for name in PATHS:
+        if not only or name in only:
+            short, long = _totals("benchmarks.inside", [name], 2)
+            counted[name] = (long - short) / (STRETCHES[1] - STRETCHES[0])
+    return {name: round(value, 1) for name, value in counted.items()}
+
+
+def _totals(module: str, arguments: Sequence[str], stretches: int) -> list[int]:
+    """Instructions between every two calls of `getloadavg`, of which the module makes one before and behind each stretch."""
     valgrind, control = shutil.which("valgrind"), shutil.which("callgrind_control")
     if valgrind is None or control is None:
         raise SystemExit("benchmarks.instructions needs valgrind: tests/servers/debian.sh installs it")
     with tempfile.TemporaryDirectory() as folder:
         command = [valgrind, "--tool=callgrind", "--instr-atstart=no", "--dump-before=getloadavg"]
-        command += [f"--callgrind-out-file={folder}/out", sys.executable, "-m", "benchmarks.hot_path", *RECORDS]
+        command += [f"--callgrind-out-file={folder}/out", sys.executable, "-m", module, *arguments]
         environment = {**os.environ, "PYTHONHASHSEED": "0"}
         done = subprocess.run(
             [*command, "--control", control],
@@ -59,12 +78,7 @@ def count() -> dict[str, float]:
         )
         if done.returncode:
             raise SystemExit(f"valgrind failed: {done.stderr[-2000:]}")
-        totals = [_total(Path(folder) / f"out.{number}") for number in range(2, 2 + 2 * len(RECORDS))]
-    more = ROUNDS[1] - ROUNDS[0]
-    return {
-        source: round((totals[2 * place + 1] - totals[2 * place]) / (more * records), 1)
-        for place, (source, records) in enumerate(RECORDS.items())
-    }
+        return [_total(Path(folder) / f"out.{number}") for number in range(2, 2 + stretches)]
 
 
 def _total(dump: Path) -> int:
@@ -77,14 +91,15 @@ def _total(dump: Path) -> int:
 def judge(counted: dict[str, float], budget: dict[str, float]) -> list[str]:
     """A line for each source that is off its budget."""
     return [
-        f"{source}: {counted[source]:,.0f} instructions per record, {counted[source] / allowed - 1:+.1%} of its budget"
-        for source, allowed in budget.items()
-        if abs(counted[source] / allowed - 1) > ALLOWED
+        f"{name}: {value:,.0f} instructions, {value / budget[name] - 1:+.1%} of its budget"
+        for name, value in counted.items()
+        if abs(value / budget[name] - 1) > ALLOWED
     ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Instructions per record of the hot path, against their budget.")
+    parser.add_argument("--only", nargs="+", default=[], choices=[*RECORDS, *PATHS], metavar="NAME")
     parser.add_argument("--write", action="store_true", help="make what is counted now the budget")
     asked = parser.parse_args()
     budgets: dict[str, dict[str, float]] = json.loads(BUDGETS.read_text())
@@ -92,11 +107,11 @@ def main() -> None:
     if kind not in budgets and not asked.write:
         print(f"not judged: there is no budget for {kind}, only for {', '.join(budgets)}; --write makes one")
         return
-    counted = count()
-    for source, instructions in counted.items():
-        print(f"{source:<10} {instructions:>10,.0f} instructions per record")
+    counted = count(asked.only)
+    for name, instructions in counted.items():
+        print(f"{name:<15} {instructions:>12,.0f} instructions per {'record' if name in RECORDS else 'read and batch'}")
     if asked.write:
-        BUDGETS.write_text(json.dumps({**budgets, kind: counted}, indent=2) + "\n")
+        BUDGETS.write_text(json.dumps({**budgets, kind: budgets.get(kind, {}) | counted}, indent=2) + "\n")
     elif wrong := judge(counted, budgets[kind]):
         sys.exit("\n".join([*wrong, "on purpose, or for the better? python -m benchmarks.instructions --write"]))
 

@@ -94,7 +94,7 @@ class App:
         self._leave = anyio.Event()
         self._stopping = False
         self._memory: Store | None = None
-        self._boot = _new_id()
+        self._boot = new_id()
         self._tracing: Tracing | None = None
 
     def observe(self, fact: Fact) -> None:
@@ -231,7 +231,7 @@ class App:
                 tracing=self._tracing,
                 clock=time.time,
                 chance=_chance,
-                new_id=_new_id,
+                new_id=new_id,
             )
             async with anyio.create_task_group() as around:
                 around.start_soon(self._look)
@@ -319,7 +319,7 @@ def elapsed() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-def _new_id() -> str:
+def new_id() -> str:
     return str(uuid.uuid4())
 
 

@@ -1,0 +1,232 @@
+"""What a mapping does besides sockets: reads are cut, batches made, told, settled and stored, with nobody at the other end.
+
+`python -m benchmarks.inside [PATH ...] [--batches 4000] [--lines 40]` says the CPU of each path, for comparisons on one
+machine, or where it goes under cProfile. `benchmarks.instructions` counts the same paths under valgrind. Source and
+function answer in the next turn of the loop, as a socket would at its best; everything else is the daemon's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import gc
+import os
+import pstats
+import random
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import anyio
+
+from benchmarks.hot_path import ARNS, answer, cutter
+from poller.fleet.fleet import Fleet, Identity, Time
+from poller.mapping.budget import Budget
+from poller.mapping.run import run_mapping
+from poller.mapping.tools import Tools
+from poller.model.outcome import Outcome, Replied
+from poller.model.policy import Policy
+from poller.model.ports import Admit, Observe, Unsettled
+from poller.model.record import Cursor, Page, Partition, Record, Topology, TrimHorizon
+from poller.model.trace import Trace
+from poller.service.app import new_id, elapsed
+from poller.service.board import Board, MappingView
+from poller.service.logs import LogFacts
+from poller.service.loop import run_on_loop
+from poller.service.metrics import Metrics
+from poller.stores.memory import MemoryStore
+
+STRETCHES = (100, 500)
+"""Reads between two calls of `getloadavg`."""
+_SHARD = "shardId-00000000000000000000"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Path:
+    """What is gone through, once for each read."""
+
+    source: str
+    batch_size: int
+    records: int
+    """Of each read."""
+
+
+PATHS: Mapping[str, Path] = {
+    "kinesis-b100": Path(source="kinesis", batch_size=100, records=100),
+    "kinesis-b1": Path(source="kinesis", batch_size=1, records=1),
+    "dynamodb-b100": Path(source="dynamodb", batch_size=100, records=100),
+    "sqs-b10": Path(source="sqs", batch_size=10, records=10),
+}
+
+
+async def _turn() -> None:
+    """Come back in the loop's next turn, as from a socket."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.call_soon(ready.set_result, None)
+    await ready
+
+
+class _Source:
+    """Brings the same page again and again, then sets the stop."""
+
+    def __init__(self, path: Path, reads: int, mark: Callable[[int], None], stop: anyio.Event) -> None:
+        self.redelivers = path.source == "sqs"
+        self.ordered = False
+        self._body = answer(path.source, path.records)
+        self._cut = cutter(path.source, path.records)
+        self._reads, self._mark, self._stop = reads, mark, stop
+        self._done = 0
+
+    async def topology(self) -> Topology:
+        return Topology(partitions=(Partition(id=_SHARD),), retention=86_400.0, lease=360.0, identity="1")
+
+    async def latest(self, partition: str) -> Cursor:
+        return Cursor(position=TrimHorizon())
+
+    async def read(self, partition: str, cursor: Cursor, limit: int, admit: Admit) -> Page:
+        await admit(len(self._body))
+        await _turn()
+        if self._done == self._reads:
+            self._stop.set()
+            return Page(records=(), cursor=cursor, full=False)
+        self._mark(self._done)
+        self._done += 1
+        return self._cut(self._body)
+
+    async def delete(self, records: Sequence[Record]) -> Sequence[Unsettled]:
+        await _turn()
+        return ()
+
+    async def release(self, records: Sequence[Record]) -> None:
+        pass
+
+    async def extend(self, records: Sequence[Record], seconds: int) -> Sequence[Unsettled]:
+        return ()
+
+    async def check(self) -> None:
+        pass
+
+
+class _Target:
+    async def invoke(self, event: bytes, request_id: str, trace: Trace | None = None) -> Outcome:
+        await _turn()
+        return Replied(body=b"null", version="$LATEST")
+
+    async def check(self) -> None:
+        return None
+
+
+def _observe() -> Observe:
+    """Facts go where the daemon's go."""
+    board = Board(time.time)
+    board.configured([MappingView(name="load", uuid="", configuration={}, enabled=True)])
+    observers = (Metrics(time.time).observe, board.observe, LogFacts(time.time).observe)
+
+    def observe(fact: object) -> None:
+        for each in observers:
+            each(fact)  # type: ignore[arg-type]
+
+    return observe
+
+
+async def go(path: Path, reads: int, mark: Callable[[int], None]) -> None:
+    """Go through a path.
+
+    Args:
+        mark: is told the number of each read that is about to bring records, from 0.
+    """
+    observe, chance = _observe(), random.Random(1).random
+    async with MemoryStore().open() as store, anyio.create_task_group() as tasks:
+        clocks = Time(clock=time.time, elapsed=elapsed, chance=chance)
+        fleet = Fleet(store, Identity(name="alone", boot="boot"), clocks, observe)
+        await tasks.start(fleet.run)
+        stop = anyio.Event()
+        tools = Tools(
+            mapping="load",
+            uuid="",
+            source_name=ARNS[path.source],
+            function_name="function",
+            policy=Policy(batch_size=path.batch_size, start=TrimHorizon()),
+            source=_Source(path, reads, mark, stop),
+            target=_Target(),
+            store=store,
+            fleet=fleet,
+            budget=Budget(256 * 1024 * 1024),
+            observe=observe,
+            clock=time.time,
+            now=asyncio.get_running_loop().time,
+            chance=chance,
+            new_id=new_id,
+            stop=stop,
+        )
+        await run_mapping(tools)
+        tasks.cancel_scope.cancel()
+
+
+def _measured(path: Path, reads: int, profile: cProfile.Profile | None) -> float:
+    """Microseconds of CPU for each read, the first tenth left out."""
+    at: list[float] = []
+
+    def mark(number: int) -> None:
+        if number in (reads // 10, reads - 1):
+            at.append(time.process_time())
+            if profile and number < reads - 1:
+                profile.enable()
+            elif profile:
+                profile.disable()
+
+    run_on_loop(lambda: go(path, reads, mark))
+    return (at[1] - at[0]) * 1e6 / (reads - 1 - reads // 10)
+
+
+def _show(profile: cProfile.Profile, reads: int, lines: int) -> None:
+    stats = pstats.Stats(profile)
+    rows = sorted(stats.stats.items(), key=lambda row: -row[1][2])  # type: ignore[attr-defined]
+    print(f"  calls of Python and C functions for each read: {stats.total_calls / reads:.0f}")  # type: ignore[attr-defined]
+    print(f"  {'own us':>8} {'us':>8} {'calls':>7}")
+    for (file, line, name), (_, calls, own, whole, _) in rows[:lines]:
+        where = "/".join(file.split("/")[-2:])
+        print(f"  {own * 1e6 / reads:>8.2f} {whole * 1e6 / reads:>8.2f} {calls / reads:>7.2f}  {where}:{line} {name}")
+
+
+def _counted(path: Path, control: str) -> None:
+    """Go through a path, with a call of `getloadavg` before and behind two stretches, as `benchmarks.instructions` asks."""
+    begin = STRETCHES[0]  # caches are warm by then
+    places = (begin, begin + STRETCHES[0], begin + sum(STRETCHES))
+
+    def mark(number: int) -> None:
+        if number == begin:
+            subprocess.run([control, "-i", "on", str(os.getpid())], check=True, stdout=subprocess.DEVNULL)
+        if number in places:
+            os.getloadavg()
+
+    run_on_loop(lambda: go(path, places[-1] + 1, mark))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="CPU of a mapping's own work, without sockets.")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help=f"of {', '.join(PATHS)}; default: all")
+    parser.add_argument("--batches", type=int, default=4000)
+    parser.add_argument("--lines", type=int, default=0, help="of a profile")
+    parser.add_argument("--control", help="callgrind_control, which starts the counting")
+    asked = parser.parse_args()
+    if unknown := set(asked.paths) - set(PATHS):
+        parser.error(f"no path {', '.join(sorted(unknown))}; there are {', '.join(PATHS)}")
+    if asked.control:
+        gc.disable()  # when it runs depends on what else was imported
+        _counted(PATHS[asked.paths[0]], asked.control)
+        return
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)  # as the daemon has it
+    for name in asked.paths or PATHS:
+        profile = cProfile.Profile() if asked.lines else None
+        print(f"{name:<15} {_measured(PATHS[name], asked.batches, profile):8.1f} us for each read and batch")
+        if profile:
+            _show(profile, asked.batches * 9 // 10, asked.lines)
+
+
+if __name__ == "__main__":
+    main()
