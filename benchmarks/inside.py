@@ -31,7 +31,7 @@ from poller.model.policy import Policy
 from poller.model.ports import Admit, Observe, Unsettled
 from poller.model.record import Cursor, Page, Partition, Record, Topology, TrimHorizon
 from poller.model.trace import Trace
-from poller.service.app import new_id, elapsed
+from poller.service.app import elapsed, new_id
 from poller.service.board import Board, MappingView
 from poller.service.logs import LogFacts
 from poller.service.loop import run_on_loop

@@ -320,6 +320,7 @@ def elapsed() -> float:
 
 
 def new_id() -> str:
+    """A request id that nobody had before."""
     return str(uuid.uuid4())
 
 
