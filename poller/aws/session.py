@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -28,6 +29,8 @@ Service: TypeAlias = Literal["kinesis", "dynamodb", "dynamodbstreams", "sqs", "s
 Client: TypeAlias = Literal["fast", "botocore"]
 
 _USER_AGENT = f"poller/{__version__}"
+_AWS_NAMES = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".amazonwebservices.com.cn")
+"""Source: AWS General Reference, "Service endpoints", those of VPCs and with dual stack included."""
 _CONNECT = 5.0
 """Seconds to reach a server."""
 _READ = 60.0
@@ -52,6 +55,11 @@ class AwsSettings:
     def endpoint(self, service: Service) -> str | None:
         """Where a service is reached; None for AWS itself."""
         return dict(self.endpoints).get(service, self.endpoint_url)
+
+    def stands_in(self, service: Service) -> bool:
+        """Whether an emulator is spoken to: AWS signs for its own names, and is reached under no other."""
+        host = urlsplit(self.endpoint(service) or "").hostname
+        return host is not None and not host.endswith(_AWS_NAMES)
 
 
 class Aws:

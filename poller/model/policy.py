@@ -50,6 +50,8 @@ class Policy:
     """Where a mapping without checkpoints begins."""
     poll_interval: float = 1.0
     """Seconds between reads of an idle shard."""
+    eager: bool = False
+    """The source bears more reads of a shard than AWS: one that has just brought records is read again sooner."""
     scaling: Scaling = Scaling()
     """How a queue's batches in flight grow and shrink."""
     function_timeout: float | None = None

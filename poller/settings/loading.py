@@ -49,9 +49,11 @@ def _settings(tree: Tree, now: float, report: Report) -> Settings | None:
     functions, mappings = sections.pop("functions", None), sections.pop("mappings", None)
     outer = Tree(place=tree.place, value=sections)
     file = checked(FileShape, outer, report).shape or FileShape()
+    aws = _aws(file.aws)
     around = Around(
         functions={name: function_of(name, block, report) for name, block in _named(functions, report).items()},
         poll_interval=file.poll_interval,
+        aws=aws,
         most_filters=file.limits.filters,
         now=now,
     )
@@ -63,7 +65,7 @@ def _settings(tree: Tree, now: float, report: Report) -> Settings | None:
     right = {name: mapping for name, mapping in found.items() if mapping is not None}
     report_conflicts(right, {name: blocks[name].place for name in right}, report)
     return Settings(
-        aws=_aws(file.aws),
+        aws=aws,
         store=_store(file.store, outer, right, report),
         server=ServerSettings(host=file.server.host, port=file.server.port, token=file.server.token),
         fleet=FleetSettings(id=file.fleet.id, limits=FAST if file.fleet.profile == "fast" else DEFAULT),

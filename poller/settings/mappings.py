@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from poller.aws.session import AwsSettings, Service
 from poller.destinations import DestinationSettings
 from poller.destinations.s3 import S3Destination
 from poller.destinations.sns import SnsDestination
@@ -46,6 +47,8 @@ _EACH_POLLER = 10
 _LEAST_POLLERS, _MOST_POLLERS = 2, 200
 """Of ProvisionedPollerConfig, where it leaves one out. Source: semantics 1.1."""
 _PROVISIONED_PER_MINUTE = 1000
+_SERVICES: Mapping[str, Service] = {"kinesis": "kinesis", "dynamodb": "dynamodbstreams"}
+"""Who answers the reads of a stream."""
 _STREAM_ECHO: Mapping[str, Any] = {
     "ParallelizationFactor": 1,
     "MaximumRecordAgeInSeconds": -1,
@@ -66,6 +69,7 @@ class Around:
     functions: Mapping[str, TargetSettings | None]
     """By name; None where the function's own block is broken."""
     poll_interval: float
+    aws: AwsSettings
     most_filters: int
     """Filters of a mapping, at the most."""
     now: float
@@ -142,6 +146,7 @@ def _settings(name: str, shape: MappingShape, source: EventSource, around: Aroun
             window=float(shape.maximum_batching_window_in_seconds),
             start=_start(shape),
             poll_interval=poll_interval,
+            eager=source.kind != "sqs" and around.aws.stands_in(_SERVICES[source.kind]),
             retry_attempts=None if shape.maximum_retry_attempts < 0 else shape.maximum_retry_attempts,
             record_age=None if shape.maximum_record_age_in_seconds < 0 else float(shape.maximum_record_age_in_seconds),
             bisect=shape.bisect_batch_on_function_error,

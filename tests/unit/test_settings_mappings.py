@@ -58,6 +58,27 @@ def test_the_policy_holds_the_mapping_rules(tmp_path: Path, arn: str, more: list
     assert _only(tmp_path, mapping(arn, *more)).policy == expected
 
 
+@pytest.mark.parametrize(
+    ("arn", "aws", "expected"),
+    [
+        (KINESIS, "", False),
+        (KINESIS, "aws: {endpoint_url: 'http://127.0.0.1:4566'}\n", True),
+        (DYNAMODB, "aws: {endpoint_url: 'http://localstack:4566'}\n", True),
+        (DYNAMODB, "aws: {endpoints: {dynamodbstreams: 'http://127.0.0.1:8000'}}\n", True),
+        (DYNAMODB, "aws: {endpoints: {lambda: 'http://127.0.0.1:3001'}}\n", False),
+        (KINESIS, "aws: {endpoint_url: 'https://vpce-1.kinesis.eu-west-1.vpce.amazonaws.com'}\n", False),
+        (KINESIS, "aws: {endpoint_url: 'https://kinesis.eu-west-1.api.aws'}\n", False),
+        (KINESIS, "aws: {endpoint_url: 'https://kinesis.cn-north-1.amazonaws.com.cn'}\n", False),
+        (QUEUE, "aws: {endpoint_url: 'http://127.0.0.1:4566'}\n", False),
+    ],
+    ids=["aws", "emulator", "by name", "one service", "another", "endpoint of a vpc", "dual stack", "china", "queue"],
+)
+def test_a_stream_is_read_eagerly_only_where_somebody_stands_in_for_aws(
+    tmp_path: Path, arn: str, aws: str, expected: bool
+):
+    assert settings(tmp_path, aws + mapping(arn)).mappings[0].policy.eager is expected
+
+
 def test_a_mapping_polls_as_often_as_the_file_says_unless_it_says_so_itself(tmp_path: Path):
     text = f"poll_interval: 5\n{mapping(QUEUE)}  n: {{EventSourceArn: '{QUEUE}', FunctionName: g, poll_interval: 2}}\n"
     found = settings(tmp_path, text).mappings
