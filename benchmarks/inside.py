@@ -36,6 +36,7 @@ from poller.service.board import Board, MappingView
 from poller.service.logs import LogFacts
 from poller.service.loop import run_on_loop
 from poller.service.metrics import Metrics
+from poller.service.takers import joined
 from poller.stores.memory import MemoryStore
 
 STRETCHES = (100, 500)
@@ -123,13 +124,7 @@ def _observe() -> Observe:
     """Facts go where the daemon's go."""
     board = Board(time.time)
     board.configured([MappingView(name="load", uuid="", configuration={}, enabled=True)])
-    observers = (Metrics(time.time).observe, board.observe, LogFacts(time.time).observe)
-
-    def observe(fact: object) -> None:
-        for each in observers:
-            each(fact)  # type: ignore[arg-type]
-
-    return observe
+    return joined(Metrics(time.time).takers, board.takers, LogFacts(time.time).takers)
 
 
 async def go(path: Path, reads: int, mark: Callable[[int], None]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, TextIO, TypeAlias
+from typing import Any, Literal, NamedTuple, TextIO, TypeAlias, get_args
 
 from poller.model.errors import SettingsError
 from poller.model.facts import (
@@ -42,6 +42,7 @@ from poller.model.facts import (
 from poller.model.outcome import Failed, Partial, Refused, Replied, Unavailable, label
 from poller.model.ports import Clock
 from poller.service.log_lines import ConsoleFormatter, JsonFormatter, one_line
+from poller.service.takers import Takers
 
 Format: TypeAlias = Literal["json", "console"]
 
@@ -63,6 +64,10 @@ _SHARD_PASSED = {
     "handed_over": "shard handed over",
     "lost": "shard lost, another replica has it",
 }
+
+
+_SILENT = (ShardStands, RosterSeen, SourceListed, WishesSeen)
+"""The metrics and the board tell of these: where a shard stands changes with every batch."""
 
 
 def configure(level: str, format: Format, stream: TextIO, *, replica: int = 0) -> None:  # noqa: A002  # as the option is called
@@ -105,25 +110,24 @@ class LogFacts:
         self._process = logging.getLogger("poller")
         self._mapping = logging.getLogger("poller.mapping")
         self._function = logging.getLogger("poller.function")
+        self.takers: Takers = {kind: self._tell for kind in get_args(Fact) if kind not in _SILENT} | {
+            SourceRead: self._read,
+            BatchSent: self._sent,
+            BatchInvoked: self._invoked,
+            CheckpointWritten: self._checkpoint,
+            MessagesDeleted: self._deleted,
+        }
 
     def observe(self, fact: Fact) -> None:
         """Say a fact, if it is worth a line. Never raises, never waits."""
-        if not self._problems.none or not _as_ever(fact) or self._mapping.isEnabledFor(logging.DEBUG):
-            self._tell(fact)
+        take = self.takers.get(type(fact))
+        if take is not None:
+            take(fact)
 
     def _tell(self, fact: Fact) -> None:
         match fact:
-            case SourceRead():
-                self._read(fact)
-            case BatchSent():
-                where = _Where(fact.mapping, fact.shard)
-                self._say(logging.DEBUG, "batch sent", where, records=fact.records, age=fact.age)
-            case BatchInvoked():
-                self._invoked(fact)
-            case MessagesDeleted():
-                self._deleted(fact)
-            case MessagesReleased() | LeaseEnded() | CheckpointWritten():
-                self._moved_on(fact)
+            case MessagesReleased() | LeaseEnded():
+                self._kept(fact)
             case RecordsDropped() | RecordsDiverted() | DestinationFailed() | RecordsFiltered():
                 self._given_up(fact)
             case ShardMoved() | ShardPassed() | OrderTaken() | ShardSought():
@@ -134,8 +138,8 @@ class LogFacts:
                 self._happened(fact)
             case MemberMoved() | SelfFenced() | StoreFailed():
                 self._replica(fact)
-            case ShardStands() | RosterSeen() | SourceListed() | WishesSeen():
-                pass  # the metrics and the board tell where a shard stands; it changes with every batch
+            case _:
+                pass
 
     def _shard(self, fact: ShardMoved | ShardPassed | OrderTaken | ShardSought) -> None:
         where = _Where(fact.mapping, fact.shard)
@@ -160,46 +164,76 @@ class LogFacts:
         else:
             self._say(logging.ERROR, "position moved by an operator", where, **said)
 
+    # What goes as ever comes with every batch: only who debugs is told, and who was told of a problem that may be over.
+
     def _read(self, fact: SourceRead) -> None:
-        where = _Where(fact.mapping, fact.shard, "read")
         match fact.outcome:
             case "records" | "empty":
-                self._solved("source is read again", where)
-                self._solved("mapping goes on", _Where(fact.mapping, "", "mapping"))
-                self._say(logging.DEBUG, "source read", where, records=fact.records, seconds=fact.seconds)
+                if self._problems.told or self._mapping.isEnabledFor(logging.DEBUG):
+                    where = _Where(fact.mapping, fact.shard, "read")
+                    self._solved("source is read again", where)
+                    self._solved("mapping goes on", _Where(fact.mapping, "", "mapping"))
+                    self._say(logging.DEBUG, "source read", where, records=fact.records, seconds=fact.seconds)
             case "throttled":
+                where = _Where(fact.mapping, fact.shard, "read")
                 self._problem(logging.WARNING, "source throttles the read", where, reason=fact.reason)
             case "error":
+                where = _Where(fact.mapping, fact.shard, "read")
                 self._problem(logging.WARNING, "source could not be read", where, reason=fact.reason)
 
+    def _sent(self, fact: BatchSent) -> None:
+        if self._mapping.isEnabledFor(logging.DEBUG):
+            where = _Where(fact.mapping, fact.shard)
+            self._say(logging.DEBUG, "batch sent", where, records=fact.records, age=fact.age)
+
     def _invoked(self, fact: BatchInvoked) -> None:
-        where = _Where(fact.mapping, fact.shard, "invoke")
-        said = {"records": fact.records, "attempt": fact.attempt, "request_id": fact.request_id}
-        match fact.outcome:
-            case Replied():
+        if isinstance(fact.outcome, Replied):
+            if self._problems.told or self._mapping.isEnabledFor(logging.DEBUG):
+                where = _Where(fact.mapping, fact.shard, "invoke")
                 self._solved("function succeeds again", where)
-                self._say(logging.DEBUG, "function succeeded", where, seconds=fact.seconds, **said)
-            case Partial(failed=failed):
-                message = "function reported failed records"
-                self._problem(
-                    logging.WARNING, message, where, reason=f"{len(failed)} records, the first {failed[0]}", **said
-                )
-            case Failed() | Refused() | Unavailable():
-                level, message = _failure(fact.outcome)
-                outcome, reason = label(fact.outcome), fact.outcome.reason
-                self._problem(level, message, where, outcome=outcome, reason=reason, retry_in=fact.retry_in, **said)
+                self._say(logging.DEBUG, "function succeeded", where, seconds=fact.seconds, **_said(fact))
+        else:
+            self._failed(fact, fact.outcome)
+
+    def _failed(self, fact: BatchInvoked, outcome: Partial | Failed | Refused | Unavailable) -> None:
+        where = _Where(fact.mapping, fact.shard, "invoke")
+        if isinstance(outcome, Partial):
+            message = "function reported failed records"
+            reason = f"{len(outcome.failed)} records, the first {outcome.failed[0]}"
+            self._problem(logging.WARNING, message, where, reason=reason, **_said(fact))
+        else:
+            level, message = _failure(outcome)
+            said = {"outcome": label(outcome), "reason": outcome.reason, "retry_in": fact.retry_in, **_said(fact)}
+            self._problem(level, message, where, **said)
+
+    def _checkpoint(self, fact: CheckpointWritten) -> None:
+        match fact.outcome:
+            case "written":
+                if self._problems.told or self._mapping.isEnabledFor(logging.DEBUG):
+                    where = _Where(fact.mapping, fact.shard, "checkpoint")
+                    self._solved("checkpoints are written again", where)
+                    self._say(logging.DEBUG, "checkpoint written", where, position=fact.position)
+            case "superseded":
+                message = "another owner holds the shard, nothing was written"
+                where = _Where(fact.mapping, fact.shard, "checkpoint")
+                self._problem(logging.WARNING, message, where, reason=fact.reason, position=fact.position)
+            case "error":
+                message = "checkpoint could not be written"
+                where = _Where(fact.mapping, fact.shard, "checkpoint")
+                self._problem(logging.WARNING, message, where, reason=fact.reason, position=fact.position)
 
     def _deleted(self, fact: MessagesDeleted) -> None:
-        where = _Where(fact.mapping, "", "delete")
-        said = {"deleted": fact.deleted, "failed": fact.failed or None}
         if fact.failed:
             message = "messages could not be deleted and will come back"
+            where = _Where(fact.mapping, "", "delete")
+            said = {"deleted": fact.deleted, "failed": fact.failed}
             self._problem(logging.WARNING, message, where, reason=fact.reason, **said)
-        else:
+        elif self._problems.told or self._mapping.isEnabledFor(logging.DEBUG):
+            where = _Where(fact.mapping, "", "delete")
             self._solved("messages are deleted again", where)
-            self._say(logging.DEBUG, "messages deleted", where, **said)
+            self._say(logging.DEBUG, "messages deleted", where, deleted=fact.deleted, failed=None)
 
-    def _moved_on(self, fact: MessagesReleased | LeaseEnded | CheckpointWritten) -> None:
+    def _kept(self, fact: MessagesReleased | LeaseEnded) -> None:
         match fact:
             case MessagesReleased():
                 self._released(fact)
@@ -207,8 +241,6 @@ class LogFacts:
                 message = "messages were not settled while they were hidden and may be delivered again"
                 where = _Where(fact.mapping, "", "lease")
                 self._problem(logging.WARNING, message, where, reason=fact.reason, messages=fact.messages)
-            case CheckpointWritten():
-                self._checkpoint(fact)
 
     def _given_up(self, fact: RecordsDropped | RecordsDiverted | DestinationFailed | RecordsFiltered) -> None:
         where = _Where(fact.mapping, fact.shard)
@@ -233,20 +265,6 @@ class LogFacts:
             self._say(
                 logging.INFO, "unsent messages given back", where, released=fact.released, reason=fact.reason or None
             )
-
-    def _checkpoint(self, fact: CheckpointWritten) -> None:
-        where = _Where(fact.mapping, fact.shard, "checkpoint")
-        said = {"position": fact.position}
-        match fact.outcome:
-            case "written":
-                self._solved("checkpoints are written again", where)
-                self._say(logging.DEBUG, "checkpoint written", where, **said)
-            case "superseded":
-                message = "another owner holds the shard, nothing was written"
-                self._problem(logging.WARNING, message, where, reason=fact.reason, **said)
-            case "error":
-                message = "checkpoint could not be written"
-                self._problem(logging.WARNING, message, where, reason=fact.reason, **said)
 
     def _dropped(self, fact: RecordsDropped) -> None:
         # Every loss has its line, however often: it is here that an operator learns which records are gone.
@@ -342,17 +360,13 @@ class _Problems:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._told: dict[_Where, dict[str, _Told]] = {}
-
-    @property
-    def none(self) -> bool:
-        """Nothing was told of anything that is still there."""
-        return not self._told
+        self.told: dict[_Where, dict[str, _Told]] = {}
+        """Empty: nothing was told of anything that is still there."""
 
     def tell(self, where: _Where, message: str) -> int | None:
         """How many of the same were left out since the last line; None: leave this one out too."""
         now = self._clock()
-        told = self._told.setdefault(where, {})
+        told = self.told.setdefault(where, {})
         last = told.get(message)
         if last is not None and 0.0 <= now - last.at < _REPEATED:
             last.left_out += 1
@@ -362,7 +376,7 @@ class _Problems:
 
     def solve(self, where: _Where) -> int | None:
         """How many lines were left out since the problem was told; None: there is no problem that anybody read of."""
-        told = self._told.get(where)
+        told = self.told.get(where)
         if told is None or not any(last.unsolved for last in told.values()):
             return None
         left_out = sum(last.left_out for last in told.values())
@@ -372,20 +386,13 @@ class _Problems:
 
     def forget(self, mapping: str, shard: str | None = None) -> None:
         """Drop what is known of a mapping, or of one shard of it."""
-        gone = [where for where in self._told if where.mapping == mapping and shard in (None, where.shard)]
+        gone = [where for where in self.told if where.mapping == mapping and shard in (None, where.shard)]
         for where in gone:
-            del self._told[where]
+            del self.told[where]
 
 
-def _as_ever(fact: Fact) -> bool:
-    """All went well, of which nobody is told who does not debug."""
-    match fact:
-        case SourceRead(outcome="records" | "empty") | ShardStands() | BatchSent() | BatchInvoked(outcome=Replied()):
-            return True
-        case CheckpointWritten(outcome="written") | MessagesDeleted(failed=0):
-            return True
-        case _:
-            return False
+def _said(fact: BatchInvoked) -> dict[str, Any]:
+    return {"records": fact.records, "attempt": fact.attempt, "request_id": fact.request_id}
 
 
 def _failure(outcome: Failed | Refused | Unavailable) -> tuple[int, str]:

@@ -1,12 +1,16 @@
-"""How each shard stands, gathered from facts: what the metrics and the board both tell of it. No I/O, no clock."""
+"""How each shard stands, gathered from facts: what the metrics and the board both tell of it.
+
+No I/O. Takes the time from the clock handed in, and asks it only where a moment is kept.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from poller.model.facts import BatchInvoked, BatchSent, Fact, MappingRemoved, ShardMoved, ShardStands, SourceRead
+from poller.model.facts import BatchInvoked, BatchSent, ShardMoved, ShardStands, SourceRead
+from poller.model.ports import Clock
 
 ShardState: TypeAlias = Literal["owned", "blocked_on_parent", "ended", "released", "elsewhere"]
 
@@ -30,7 +34,7 @@ def iterator_age(*, oldest: float | None, behind: float, read_at: float, now: fl
 
 @dataclass(slots=True, kw_only=True)
 class Standing:
-    """What is known of one shard. Changed only by `Standings`."""
+    """What is known of one shard. Changed only by the functions of this file."""
 
     state: ShardState = "owned"
     checkpoint: str = ""
@@ -61,64 +65,31 @@ class Standing:
         return iterator_age(oldest=self.oldest, behind=self.behind, read_at=self.read_at, now=now)
 
 
-@dataclass(slots=True, kw_only=True)
-class Standings:
-    """The shards of every mapping. A fact that comes late does not bring back a shard that was let go."""
+Shards: TypeAlias = dict[str, Standing]
+"""Those of one mapping that were ever seen, by name, the ones let go included: late facts do not bring those back."""
 
-    _mappings: dict[str, dict[str, Standing]] = field(default_factory=dict)
 
-    def of(self, mapping: str) -> Mapping[str, Standing]:
-        """The shards of a mapping that were ever seen, those let go included."""
-        return self._mappings.get(mapping, {})
+def ages(shards: Mapping[str, Standing], now: float) -> dict[str, float]:
+    """The iterator ages of a mapping's shards, as far as this replica can know them."""
+    told = ((shard, standing.age(now)) for shard, standing in shards.items())
+    return {shard: age for shard, age in told if age is not None}
 
-    def ages(self, mapping: str, now: float) -> dict[str, float]:
-        """The iterator ages of a mapping's shards, as far as this replica can know them."""
-        ages = ((shard, standing.age(now)) for shard, standing in self.of(mapping).items())
-        return {shard: age for shard, age in ages if age is not None}
 
-    def observe(self, fact: Fact, now: float) -> None:
-        """Take a fact; `now` is its moment, unix seconds."""
-        match fact:
-            case SourceRead():
-                _read(self._shard(fact.mapping, fact.shard, now), fact, now)
-            case ShardStands():
-                _stands(self._shard(fact.mapping, fact.shard, now), fact, now)
-            case BatchSent():
-                shard = self._shard(fact.mapping, fact.shard, now)
-                if shard.state == "owned":
-                    shard.calls += 1
-                    shard.sent += fact.records
-            case BatchInvoked():
-                shard = self._shard(fact.mapping, fact.shard, now)
-                shard.calls = max(0, shard.calls - 1)
-                shard.sent = max(0, shard.sent - fact.records) if shard.calls else 0
-            case ShardMoved():
-                self._moved(fact, now)
-            case MappingRemoved():
-                self._mappings.pop(fact.mapping, None)
-            case _:
-                pass
-
-    def _shard(self, mapping: str, shard: str, now: float) -> Standing:
-        shards = self._mappings.get(mapping)
-        if shards is None:
-            shards = self._mappings[mapping] = {}
-        standing = shards.get(shard)
-        if standing is None:
-            standing = shards[shard] = Standing(fresh_at=now)
-        return standing
-
-    def _moved(self, fact: ShardMoved, now: float) -> None:
-        shards = self._mappings.setdefault(fact.mapping, {})
-        if fact.to == "forgotten":
-            shards.pop(fact.shard, None)
-            return
+def moved(shards: Shards, fact: ShardMoved, clock: Clock) -> None:
+    """A shard was opened, let go, or has left the stream: what was known of it is over."""
+    if fact.to == "forgotten":
+        shards.pop(fact.shard, None)
+    else:
+        now = clock()
         shards[fact.shard] = Standing(
             state=fact.to, checkpoint=fact.position, owner=fact.owner, since=now, fresh_at=now
         )
 
 
-def _read(shard: Standing, fact: SourceRead, now: float) -> None:
+def read(shards: Shards, fact: SourceRead, clock: Clock) -> None:
+    """A shard was read, or could not be."""
+    shard = shards.get(fact.shard) or _seen(shards, fact.shard, clock)
+    now = clock()
     if fact.outcome in ("records", "empty"):
         shard.known, shard.fresh_at = True, now
     if fact.behind is not None:
@@ -126,10 +97,32 @@ def _read(shard: Standing, fact: SourceRead, now: float) -> None:
         shard.read_at = now
 
 
-def _stands(shard: Standing, fact: ShardStands, now: float) -> None:
+def stands(shards: Shards, fact: ShardStands, clock: Clock) -> None:
+    """A shard holds more or less than before."""
+    shard = shards.get(fact.shard) or _seen(shards, fact.shard, clock)
     # The same `behind` was measured by the same read: what is unread ages from there, not from this fact.
     if fact.behind != shard.behind:
-        shard.behind, shard.read_at = fact.behind, now
+        shard.behind, shard.read_at = fact.behind, clock()
     shard.checkpoint, shard.attempt = fact.checkpoint, fact.attempt
     shard.oldest, shard.held = fact.oldest, fact.held
     shard.known = shard.known or fact.oldest is not None
+
+
+def sent(shards: Shards, fact: BatchSent, clock: Clock) -> None:
+    """An invocation is about to start."""
+    shard = shards.get(fact.shard) or _seen(shards, fact.shard, clock)
+    if shard.state == "owned":
+        shard.calls += 1
+        shard.sent += fact.records
+
+
+def invoked(shards: Shards, fact: BatchInvoked, clock: Clock) -> None:
+    """An invocation ended."""
+    shard = shards.get(fact.shard) or _seen(shards, fact.shard, clock)
+    shard.calls = shard.calls - 1 if shard.calls else 0
+    shard.sent = max(0, shard.sent - fact.records) if shard.calls else 0
+
+
+def _seen(shards: Shards, shard: str, clock: Clock) -> Standing:
+    standing = shards[shard] = Standing(fresh_at=clock())
+    return standing
