@@ -103,16 +103,17 @@ def _mark(replica: int, record: logging.LogRecord) -> bool:
 
 
 class LogFacts:
-    """Says what happened, and does not repeat itself."""
+    """Says what happened, and does not repeat itself. Whether anybody debugs it asks once: `configure` comes first."""
 
     def __init__(self, clock: Clock) -> None:
         self._problems = _Problems(clock)
         self._process = logging.getLogger("poller")
         self._mapping = logging.getLogger("poller.mapping")
         self._function = logging.getLogger("poller.function")
-        self.takers: Takers = {kind: self._tell for kind in get_args(Fact) if kind not in _SILENT} | {
+        self._debugs = self._mapping.isEnabledFor(logging.DEBUG)
+        silent = _SILENT if self._debugs else (*_SILENT, BatchSent)
+        self.takers: Takers = {kind: self._tell for kind in get_args(Fact) if kind not in silent} | {
             SourceRead: self._read,
-            BatchSent: self._sent,
             BatchInvoked: self._invoked,
             CheckpointWritten: self._checkpoint,
             MessagesDeleted: self._deleted,
@@ -126,6 +127,9 @@ class LogFacts:
 
     def _tell(self, fact: Fact) -> None:
         match fact:
+            case BatchSent():
+                where = _Where(fact.mapping, fact.shard)
+                self._say(logging.DEBUG, "batch sent", where, records=fact.records, age=fact.age)
             case MessagesReleased() | LeaseEnded():
                 self._kept(fact)
             case RecordsDropped() | RecordsDiverted() | DestinationFailed() | RecordsFiltered():
@@ -169,7 +173,7 @@ class LogFacts:
     def _read(self, fact: SourceRead) -> None:
         match fact.outcome:
             case "records" | "empty":
-                if self._problems.told or self._mapping.isEnabledFor(logging.DEBUG):
+                if self._problems.told or self._debugs:
                     where = _Where(fact.mapping, fact.shard, "read")
                     self._solved("source is read again", where)
                     self._solved("mapping goes on", _Where(fact.mapping, "", "mapping"))
@@ -181,14 +185,9 @@ class LogFacts:
                 where = _Where(fact.mapping, fact.shard, "read")
                 self._problem(logging.WARNING, "source could not be read", where, reason=fact.reason)
 
-    def _sent(self, fact: BatchSent) -> None:
-        if self._mapping.isEnabledFor(logging.DEBUG):
-            where = _Where(fact.mapping, fact.shard)
-            self._say(logging.DEBUG, "batch sent", where, records=fact.records, age=fact.age)
-
     def _invoked(self, fact: BatchInvoked) -> None:
         if isinstance(fact.outcome, Replied):
-            if self._problems.told or self._mapping.isEnabledFor(logging.DEBUG):
+            if self._problems.told or self._debugs:
                 where = _Where(fact.mapping, fact.shard, "invoke")
                 self._solved("function succeeds again", where)
                 self._say(logging.DEBUG, "function succeeded", where, seconds=fact.seconds, **_said(fact))
@@ -209,7 +208,7 @@ class LogFacts:
     def _checkpoint(self, fact: CheckpointWritten) -> None:
         match fact.outcome:
             case "written":
-                if self._problems.told or self._mapping.isEnabledFor(logging.DEBUG):
+                if self._problems.told or self._debugs:
                     where = _Where(fact.mapping, fact.shard, "checkpoint")
                     self._solved("checkpoints are written again", where)
                     self._say(logging.DEBUG, "checkpoint written", where, position=fact.position)
@@ -228,7 +227,7 @@ class LogFacts:
             where = _Where(fact.mapping, "", "delete")
             said = {"deleted": fact.deleted, "failed": fact.failed}
             self._problem(logging.WARNING, message, where, reason=fact.reason, **said)
-        elif self._problems.told or self._mapping.isEnabledFor(logging.DEBUG):
+        elif self._problems.told or self._debugs:
             where = _Where(fact.mapping, "", "delete")
             self._solved("messages are deleted again", where)
             self._say(logging.DEBUG, "messages deleted", where, deleted=fact.deleted, failed=None)

@@ -40,10 +40,12 @@ HOSTILE = "Boom\n2026-01-01T00:00:00.000Z ERROR forged\r\x1b[2J\u2028\u202ered"
 class Log:
     """Facts said to a stream, with a clock turned by hand."""
 
+    level: str
     stream: io.StringIO = field(default_factory=io.StringIO)
     now: float = 1000.0
 
     def __post_init__(self) -> None:
+        configure(self.level, "json", self.stream)
         self.facts = LogFacts(lambda: self.now)
 
     def say(self, *facts: Fact) -> list[dict[str, Any]]:
@@ -70,16 +72,12 @@ def logging_as_it_was() -> Iterator[None]:
 
 @pytest.fixture
 def log() -> Log:
-    made = Log()
-    configure("info", "json", made.stream)
-    return made
+    return Log("info")
 
 
 @pytest.fixture
 def debug() -> Log:
-    made = Log()
-    configure("debug", "json", made.stream)
-    return made
+    return Log("debug")
 
 
 def invoked(outcome: Outcome, *, attempt: int = 1, retry_in: float | None = 2.0, shard: str = "s1") -> BatchInvoked:
