@@ -25,15 +25,13 @@ from poller.mapping.tools import until
 from poller.model.errors import NameTaken, SettingsError, told
 from poller.model.facts import MappingRemoved, Reloaded, Stopping
 from poller.model.ports import Store, Tracing
-from poller.service.board import Board, MappingView
+from poller.service.board import MappingView
 from poller.service.history import LOOK
 from poller.service.http import serve
-from poller.service.logs import LogFacts
-from poller.service.metrics import Metrics
+from poller.service.observers import Observers
 from poller.service.part import NAME_TAKEN, Part
 from poller.service.steering import Orders
 from poller.service.supervisor import House, Supervisor
-from poller.service.takers import joined
 from poller.service.tracing import traced
 from poller.settings import MappingSettings, Settings, load
 from poller.stores import StoreSettings
@@ -86,9 +84,8 @@ class App:
         self._config = config
         self._part = part
         self._environ = environ
-        self._board = Board(time.time)
-        self._metrics = Metrics(time.time)
-        self.observe = joined(self._metrics.takers, self._board.takers, LogFacts(time.time).takers)
+        observers = Observers(time.time)
+        self._board, self._metrics, self.observe = observers.board, observers.metrics, observers.observe
         self._settings: Settings | None = None
         self._supervisor: Supervisor | None = None
         self._names: set[str] = set()

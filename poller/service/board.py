@@ -31,7 +31,7 @@ from poller.service.log_lines import one_line
 from poller.service.mapping_state import MappingState
 from poller.service.retries import Retry, time_of
 from poller.service.roster import Roster
-from poller.service.standing import Standing, ages, sent, stands
+from poller.service.standing import Standing, Standings
 from poller.service.takers import Takers
 
 
@@ -51,21 +51,23 @@ class MappingView:
         return str(self.configuration.get("EventSourceArn", "")).split(":")[2:3] == ["sqs"]
 
 
+_TOLD_BY_STANDINGS = (ShardStands, BatchSent)
+
+
 class Board:
     """The present state of every configured mapping. Facts of others are ignored: `configured` comes first."""
 
-    def __init__(self, clock: Clock, *, owner: str = "this replica") -> None:
+    def __init__(self, clock: Clock, standings: Standings, *, owner: str = "this replica") -> None:
         self._clock = clock
+        self._standings = standings
         self._owner = owner
         self._views: dict[str, MappingView] | None = None
         self._states: dict[str, MappingState] = {}
         self._stopping = ""
         self._roster = Roster()
         self._history = History()
-        self.takers: Takers = dict.fromkeys(get_args(Fact), self._rare) | {
+        self.takers: Takers = {kind: self._rare for kind in get_args(Fact) if kind not in _TOLD_BY_STANDINGS} | {
             SourceRead: self._read,
-            ShardStands: self._stands,
-            BatchSent: self._sent,
             BatchInvoked: self._invoked,
             CheckpointWritten: self._checkpoint,
             MessagesDeleted: self._deleted,
@@ -82,7 +84,7 @@ class Board:
     def look(self, at: float) -> None:
         """Remember the ages of this moment, `at` seconds on a clock that never goes back. Called every `history.LOOK`."""
         now = self._clock()
-        self._history.look({name: ages(self._states[name].shards, now) for name in self._views or {}}, at)
+        self._history.look({name: self._standings.ages(name, now) for name in self._views or {}}, at)
 
     def history(self, mapping: str = "", shards: Sequence[str] = ()) -> dict[str, Any]:
         """The ages of the last quarter of an hour, ready for JSON: of each mapping's oldest shard, or of these shards."""
@@ -99,24 +101,10 @@ class Board:
         for view in mappings:
             self._states.setdefault(view.name, MappingState(enabled=view.enabled, is_queue=view.is_queue))
 
-    def observe(self, fact: Fact) -> None:
-        """Take a fact. Never raises, never waits."""
-        self.takers[type(fact)](fact)
-
     def _read(self, fact: SourceRead) -> None:
         state = self._states.get(fact.mapping)
         if state is not None:
             state.read(fact, self._clock)
-
-    def _stands(self, fact: ShardStands) -> None:
-        state = self._states.get(fact.mapping)
-        if state is not None:
-            stands(state.shards, fact, self._clock)
-
-    def _sent(self, fact: BatchSent) -> None:
-        state = self._states.get(fact.mapping)
-        if state is not None:
-            sent(state.shards, fact, self._clock)
 
     def _invoked(self, fact: BatchInvoked) -> None:
         state = self._states.get(fact.mapping)
@@ -185,7 +173,7 @@ class Board:
             "configuration": dict(view.configuration),
             "shards": [
                 self._shard(shard, standing, state.retries.of(shard), now) | _wished(state.wishes, shard)
-                for shard, standing in sorted(state.shards.items())
+                for shard, standing in sorted(self._standings.of(view.name).items())
                 if standing.state != "released"
             ],
             "problems": [problem.document() for problem in reversed(state.problems)],

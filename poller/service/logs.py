@@ -119,12 +119,6 @@ class LogFacts:
             MessagesDeleted: self._deleted,
         }
 
-    def observe(self, fact: Fact) -> None:
-        """Say a fact, if it is worth a line. Never raises, never waits."""
-        take = self.takers.get(type(fact))
-        if take is not None:
-            take(fact)
-
     def _tell(self, fact: Fact) -> None:
         match fact:
             case BatchSent():

@@ -1,4 +1,4 @@
-"""What one mapping has said of itself: its state, its shards, their retries, its last problems. No I/O.
+"""What one mapping has said of itself: its state, the retries of its shards, its last problems. No I/O.
 
 Takes the time from the clock handed in.
 """
@@ -27,7 +27,6 @@ from poller.model.outcome import Failed, Partial, Replied, label
 from poller.model.ports import Clock
 from poller.service.log_lines import one_line
 from poller.service.retries import Retries, time_of
-from poller.service.standing import Shards, invoked, moved, read
 
 _PROBLEMS_KEPT = 10
 _UNREADABLE_ANSWER = "PROBLEM: Sequence number in function response is invalid. Please check function implementation."
@@ -68,7 +67,6 @@ class MappingState:
     problems: deque[_Problem] = field(default_factory=lambda: deque(maxlen=_PROBLEMS_KEPT))
     wishes: WishesSeen = field(default_factory=lambda: WishesSeen(mapping="", paused=None, shards={}, seeks={}))
     """What operators wish of it."""
-    shards: Shards = field(default_factory=dict)
     _processed: str = "No records processed"
     _unreadable: dict[str, str] = field(default_factory=dict)
     """Why a shard, or "" the whole mapping, cannot be read at present."""
@@ -86,7 +84,6 @@ class MappingState:
 
     def read(self, fact: SourceRead, clock: Clock) -> None:
         """A shard was read, or could not be."""
-        read(self.shards, fact, clock)
         self.reported = True
         match fact.outcome:
             case "records" | "empty":
@@ -101,7 +98,6 @@ class MappingState:
 
     def invoked(self, fact: BatchInvoked, clock: Clock) -> None:
         """An invocation ended."""
-        invoked(self.shards, fact, clock)
         if isinstance(fact.outcome, _UNDERSTOOD):
             self._processed = "OK"
             if self.is_queue:
@@ -131,7 +127,6 @@ class MappingState:
             case CheckpointWritten(outcome="error"):
                 self._problem(fact.shard, f"checkpoint could not be written: {fact.reason}", now)
             case ShardMoved():
-                moved(self.shards, fact, clock)
                 self.reported = self.reported or fact.to == "elsewhere"  # there may be nothing for us to read
                 self.retries.forget(fact.shard)
                 self._unreadable.pop(fact.shard, None)

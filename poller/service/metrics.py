@@ -26,7 +26,6 @@ from poller.model.facts import (
     Reloaded,
     RosterSeen,
     SelfFenced,
-    ShardMoved,
     ShardPassed,
     ShardStands,
     SourceListed,
@@ -39,22 +38,25 @@ from poller.model.outcome import Failed, Partial, Replied, failed_records, label
 from poller.model.ports import Clock
 from poller.service.families import FAMILIES, Family
 from poller.service.instruments import escaped, number
-from poller.service.series import Instruments, Mappings, Series
-from poller.service.standing import Shards, invoked, moved, read, sent, stands
+from poller.service.kept import Kept
+from poller.service.series import Instruments, Series
+from poller.service.standing import Standing, Standings
 from poller.service.takers import Takers
 
 
 class Metrics:
-    """Every metric of the daemon."""
+    """Every metric of the daemon. `standings`, which are told first, know how the shards of its mappings stand."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, standings: Standings) -> None:
         self._clock = clock
+        self._standings = standings
         self._instruments = Instruments()
         self._fleet = _Fleet(self._instruments)
-        self._mappings = Mappings(self._instruments)
-        self.takers: Takers = dict.fromkeys(get_args(Fact), self._rare) | {
+        self._mappings = Kept(
+            lambda mapping: Series(self._instruments, mapping), lambda mapping: Series(Instruments(), mapping)
+        )
+        self.takers: Takers = {kind: self._rare for kind in get_args(Fact) if kind is not ShardStands} | {
             SourceRead: self._read,
-            ShardStands: self._stands,
             BatchSent: self._sent,
             BatchInvoked: self._invoked,
             CheckpointWritten: self._checkpoint,
@@ -95,33 +97,24 @@ class Metrics:
             return
         compute, (_, *others) = _AT_SCRAPE[family.name], family.labels
         between = f',{others[0]}="' if others else ""
-        for mapping, series in self._mappings.items():
+        for mapping in self._mappings:
             start = f'{family.name}{{mapping="{escaped(mapping)}"{between}'
-            values = compute(series.shards, now)
+            values = compute(self._standings.of(mapping), now)
             if between:
                 yield "".join([f'{start}{escaped(last)}"}} {number(value)}\n' for (last,), value in values])
             else:
                 yield "".join([f"{start}}} {number(value)}\n" for _, value in values])
-
-    def observe(self, fact: Fact) -> None:
-        """Count a fact. Never raises, never waits."""
-        self.takers[type(fact)](fact)
 
     def _read(self, fact: SourceRead) -> None:
         series = self._mappings[fact.mapping]
         series.polls[fact.outcome].value += 1
         series.polled.value += fact.records
         series.poll_duration.observe(fact.seconds)
-        read(series.shards, fact, self._clock)
-
-    def _stands(self, fact: ShardStands) -> None:
-        stands(self._mappings[fact.mapping].shards, fact, self._clock)
 
     def _sent(self, fact: BatchSent) -> None:
         series = self._mappings[fact.mapping]
         series.batch.observe(fact.records)
         series.age.observe(max(0.0, fact.age))
-        sent(series.shards, fact, self._clock)
 
     def _invoked(self, fact: BatchInvoked) -> None:
         series = self._mappings[fact.mapping]
@@ -130,7 +123,6 @@ class Metrics:
         series.failed.value += failed_records(fact.outcome, fact.records)
         if isinstance(fact.outcome, _RAN):
             series.duration.observe(fact.seconds)
-        invoked(series.shards, fact, self._clock)
 
     def _checkpoint(self, fact: CheckpointWritten) -> None:
         self._mappings[fact.mapping].checkpoints[fact.outcome].value += 1
@@ -150,6 +142,7 @@ class Metrics:
                     )
             case MappingRemoved():
                 self._mappings.remove(fact.mapping)
+                self._instruments.remove(fact.mapping)
             case RosterSeen() | SelfFenced() | StoreFailed() | MemberMoved():
                 self._fleet.observe(fact, self._clock())
             case FunctionPrinted() | Stopping():
@@ -163,8 +156,6 @@ class Metrics:
 
     def _of_mapping(self, fact: Fact, series: Series) -> None:
         match fact:
-            case ShardMoved():
-                moved(series.shards, fact, self._clock)
             case ShardPassed():
                 series.moves[fact.how].value += 1
             case SourceListed():
@@ -220,46 +211,47 @@ class _Fleet:
 
 _RAN = (Replied, Partial, Failed)
 """What became of an invocation that reached the function."""
+_Shards: TypeAlias = Mapping[str, Standing]
 _Values: TypeAlias = Iterator[tuple[tuple[str, ...], float]]
 
 
-def _iterator_age(shards: Shards, now: float) -> _Values:
+def _iterator_age(shards: _Shards, now: float) -> _Values:
     for shard, standing in shards.items():
         age = standing.age(now)
         if age is not None:
             yield (shard,), age
 
 
-def _behind_latest(shards: Shards, now: float) -> _Values:  # noqa: ARG001  # one signature for all
+def _behind_latest(shards: _Shards, now: float) -> _Values:  # noqa: ARG001  # one signature for all
     for shard, standing in shards.items():
         if standing.state == "owned" and standing.told_behind is not None:
             yield (shard,), standing.told_behind
 
 
-def _read_age(shards: Shards, now: float) -> _Values:
+def _read_age(shards: _Shards, now: float) -> _Values:
     for shard, standing in shards.items():
         if standing.state == "owned":
             yield (shard,), max(0.0, now - standing.fresh_at)
 
 
-def _failed_attempts(shards: Shards, now: float) -> _Values:  # noqa: ARG001  # one signature for all
+def _failed_attempts(shards: _Shards, now: float) -> _Values:  # noqa: ARG001  # one signature for all
     for shard, standing in shards.items():
         if standing.state == "owned" and standing.known:
             yield (shard,), standing.attempt
 
 
-def _in_flight(shards: Shards, now: float) -> _Values:  # noqa: ARG001  # one signature for all
+def _in_flight(shards: _Shards, now: float) -> _Values:  # noqa: ARG001  # one signature for all
     yield (), sum(standing.calls for standing in shards.values())
 
 
-def _shards(shards: Shards, now: float) -> _Values:  # noqa: ARG001  # one signature for all
+def _shards(shards: _Shards, now: float) -> _Values:  # noqa: ARG001  # one signature for all
     count = {"owned": 0, "blocked_on_parent": 0, "ended": 0, "released": 0, "elsewhere": 0}
     for standing in shards.values():
         count[standing.state] += 1
     yield from (((state,), count[state]) for state in ("owned", "blocked_on_parent", "ended"))
 
 
-_AT_SCRAPE: Mapping[str, Callable[[Shards, float], _Values]] = {
+_AT_SCRAPE: Mapping[str, Callable[[_Shards, float], _Values]] = {
     "poller_iterator_age_seconds": _iterator_age,
     "poller_behind_latest_seconds": _behind_latest,
     "poller_read_age_seconds": _read_age,

@@ -28,6 +28,7 @@ from poller.service.http import serving
 from poller.service.logs import LogFacts
 from poller.service.metrics import Metrics
 from poller.service.part import LISTENING, NAME_TAKEN, refuse_undivided
+from poller.service.standing import Standings
 from poller.service.takers import joined
 from poller.settings import ServerSettings, Settings, load
 
@@ -106,7 +107,7 @@ class Parent:
         self._config = config
         self._environ = environ
         self._options = options
-        self._metrics = Metrics(time.time)
+        self._metrics = Metrics(time.time, Standings(time.time))
         self._tell = joined(self._metrics.takers, LogFacts(time.time).takers)
         self._children = [_Child(number) for number in range(1, count + 1)]
         self._folder = Path()

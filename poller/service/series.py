@@ -8,7 +8,6 @@ from typing import get_args
 from poller.model.facts import State
 from poller.service.families import FAMILIES
 from poller.service.instruments import Counter, Gauge, Histogram, Instrument
-from poller.service.standing import Shards
 
 
 class Instruments:
@@ -40,7 +39,7 @@ class Instruments:
 
 
 class Series:
-    """What is counted of one mapping, and how its shards stand; looked up once: a fact costs no search for its labels."""
+    """The series of one mapping, looked up once: a fact costs no search for its labels."""
 
     def __init__(self, instruments: Instruments, mapping: str) -> None:
         closed = {family.name: family.values for family in FAMILIES}
@@ -55,7 +54,6 @@ class Series:
             return instruments.histograms[name].labels(mapping)
 
         state = instruments.gauges["poller_mapping_state"]
-        self.shards: Shards = {}
         self.retention = partial(
             instruments.gauges["poller_retention_seconds"].labels, mapping
         )  # none before it is told
@@ -79,28 +77,3 @@ class Series:
         self.poll_duration = histogram("poller_poll_duration_seconds")
         self.checkpoints = counters("poller_checkpoints_total")
         self.moves = counters("poller_shard_moves_total")
-
-
-class Mappings(dict[str, Series]):
-    """The series of every mapping; they are made when they are first asked for."""
-
-    def __init__(self, instruments: Instruments) -> None:
-        super().__init__()
-        self._instruments = instruments
-        self._removed: set[str] = set()
-
-    def __missing__(self, mapping: str) -> Series:
-        if mapping in self._removed:
-            return Series(Instruments(), mapping)  # its last words are counted where nobody looks
-        series = self[mapping] = Series(self._instruments, mapping)
-        return series
-
-    def configured(self, mapping: str) -> None:
-        """A mapping that was removed may have come back."""
-        self._removed.discard(mapping)
-
-    def remove(self, mapping: str) -> None:
-        """Forget all series of a mapping, and what is yet to come of it."""
-        self._removed.add(mapping)
-        self.pop(mapping, None)
-        self._instruments.remove(mapping)

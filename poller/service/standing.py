@@ -9,8 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from poller.model.facts import BatchInvoked, BatchSent, ShardMoved, ShardStands, SourceRead
+from poller.model.facts import (
+    BatchInvoked,
+    BatchSent,
+    MappingMoved,
+    MappingRemoved,
+    ShardMoved,
+    ShardStands,
+    SourceRead,
+)
 from poller.model.ports import Clock
+from poller.service.kept import Kept
+from poller.service.takers import Takers
 
 ShardState: TypeAlias = Literal["owned", "blocked_on_parent", "ended", "released", "elsewhere"]
 
@@ -34,7 +44,7 @@ def iterator_age(*, oldest: float | None, behind: float, read_at: float, now: fl
 
 @dataclass(slots=True, kw_only=True)
 class Standing:
-    """What is known of one shard. Changed only by the functions of this file."""
+    """What is known of one shard. Changed only by `Standings`."""
 
     state: ShardState = "owned"
     checkpoint: str = ""
@@ -66,63 +76,83 @@ class Standing:
 
 
 Shards: TypeAlias = dict[str, Standing]
-"""Those of one mapping that were ever seen, by name, the ones let go included: late facts do not bring those back."""
+"""Those of one mapping that were ever seen, by name, the ones let go included."""
 
 
-def ages(shards: Mapping[str, Standing], now: float) -> dict[str, float]:
-    """The iterator ages of a mapping's shards, as far as this replica can know them."""
-    told = ((shard, standing.age(now)) for shard, standing in shards.items())
-    return {shard: age for shard, age in told if age is not None}
+class Standings:
+    """The shards of every mapping. What comes late brings back neither a shard that was let go nor a mapping that was removed."""
 
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._mappings = Kept[Shards](_none, _none)
+        self.takers: Takers = {
+            SourceRead: self._read,
+            ShardStands: self._stands,
+            BatchSent: self._sent,
+            BatchInvoked: self._invoked,
+            ShardMoved: self._moved,
+            MappingMoved: self._configured,
+            MappingRemoved: self._removed,
+        }
 
-def moved(shards: Shards, fact: ShardMoved, clock: Clock) -> None:
-    """A shard was opened, let go, or has left the stream: what was known of it is over."""
-    if fact.to == "forgotten":
-        shards.pop(fact.shard, None)
-    else:
-        now = clock()
+    def of(self, mapping: str) -> Mapping[str, Standing]:
+        """The shards of a mapping that were ever seen, those let go included."""
+        return self._mappings.get(mapping, {})
+
+    def ages(self, mapping: str, now: float) -> dict[str, float]:
+        """The iterator ages of a mapping's shards, as far as this replica can know them."""
+        ages = ((shard, standing.age(now)) for shard, standing in self.of(mapping).items())
+        return {shard: age for shard, age in ages if age is not None}
+
+    def _read(self, fact: SourceRead) -> None:
+        shard = self._mappings[fact.mapping].get(fact.shard) or self._seen(fact.mapping, fact.shard)
+        now = self._clock()
+        if fact.outcome in ("records", "empty"):
+            shard.known, shard.fresh_at = True, now
+        if fact.behind is not None:
+            shard.behind = shard.told_behind = fact.behind
+            shard.read_at = now
+
+    def _stands(self, fact: ShardStands) -> None:
+        shard = self._mappings[fact.mapping].get(fact.shard) or self._seen(fact.mapping, fact.shard)
+        # The same `behind` was measured by the same read: what is unread ages from there, not from this fact.
+        if fact.behind != shard.behind:
+            shard.behind, shard.read_at = fact.behind, self._clock()
+        shard.checkpoint, shard.attempt = fact.checkpoint, fact.attempt
+        shard.oldest, shard.held = fact.oldest, fact.held
+        shard.known = shard.known or fact.oldest is not None
+
+    def _sent(self, fact: BatchSent) -> None:
+        shard = self._mappings[fact.mapping].get(fact.shard) or self._seen(fact.mapping, fact.shard)
+        if shard.state == "owned":
+            shard.calls += 1
+            shard.sent += fact.records
+
+    def _invoked(self, fact: BatchInvoked) -> None:
+        shard = self._mappings[fact.mapping].get(fact.shard) or self._seen(fact.mapping, fact.shard)
+        shard.calls = shard.calls - 1 if shard.calls else 0
+        shard.sent = max(0, shard.sent - fact.records) if shard.calls else 0
+
+    def _moved(self, fact: ShardMoved) -> None:
+        shards = self._mappings[fact.mapping]
+        if fact.to == "forgotten":
+            shards.pop(fact.shard, None)
+            return
+        now = self._clock()
         shards[fact.shard] = Standing(
             state=fact.to, checkpoint=fact.position, owner=fact.owner, since=now, fresh_at=now
         )
 
+    def _configured(self, fact: MappingMoved) -> None:
+        self._mappings.configured(fact.mapping)
 
-def read(shards: Shards, fact: SourceRead, clock: Clock) -> None:
-    """A shard was read, or could not be."""
-    shard = shards.get(fact.shard) or _seen(shards, fact.shard, clock)
-    now = clock()
-    if fact.outcome in ("records", "empty"):
-        shard.known, shard.fresh_at = True, now
-    if fact.behind is not None:
-        shard.behind = shard.told_behind = fact.behind
-        shard.read_at = now
+    def _removed(self, fact: MappingRemoved) -> None:
+        self._mappings.remove(fact.mapping)
 
-
-def stands(shards: Shards, fact: ShardStands, clock: Clock) -> None:
-    """A shard holds more or less than before."""
-    shard = shards.get(fact.shard) or _seen(shards, fact.shard, clock)
-    # The same `behind` was measured by the same read: what is unread ages from there, not from this fact.
-    if fact.behind != shard.behind:
-        shard.behind, shard.read_at = fact.behind, clock()
-    shard.checkpoint, shard.attempt = fact.checkpoint, fact.attempt
-    shard.oldest, shard.held = fact.oldest, fact.held
-    shard.known = shard.known or fact.oldest is not None
+    def _seen(self, mapping: str, shard: str) -> Standing:
+        standing = self._mappings[mapping][shard] = Standing(fresh_at=self._clock())
+        return standing
 
 
-def sent(shards: Shards, fact: BatchSent, clock: Clock) -> None:
-    """An invocation is about to start."""
-    shard = shards.get(fact.shard) or _seen(shards, fact.shard, clock)
-    if shard.state == "owned":
-        shard.calls += 1
-        shard.sent += fact.records
-
-
-def invoked(shards: Shards, fact: BatchInvoked, clock: Clock) -> None:
-    """An invocation ended."""
-    shard = shards.get(fact.shard) or _seen(shards, fact.shard, clock)
-    shard.calls = shard.calls - 1 if shard.calls else 0
-    shard.sent = max(0, shard.sent - fact.records) if shard.calls else 0
-
-
-def _seen(shards: Shards, shard: str, clock: Clock) -> Standing:
-    standing = shards[shard] = Standing(fresh_at=clock())
-    return standing
+def _none(_: str) -> Shards:
+    return {}

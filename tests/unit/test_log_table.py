@@ -47,6 +47,7 @@ from poller.model.facts import (
 from poller.model.outcome import Failed, Outcome, Partial, Refused, Replied, Unavailable
 from poller.service.log_table import LINES
 from poller.service.logs import LogFacts, configure
+from poller.service.takers import joined
 
 ROOT = Path(__file__).parents[2]
 TABLE = {line.message: line for line in LINES}
@@ -150,11 +151,11 @@ def logged(facts: Iterable[Fact], *pauses: float) -> list[dict[str, Any]]:
     before = list(root.handlers), root.level, ours.level
     stream, now = io.StringIO(), 1000.0
     configure("debug", "json", stream)
-    log = LogFacts(lambda: now)
+    log = joined(LogFacts(lambda: now).takers)
     for fact in facts:
         for pause in pauses:
             now += pause
-            log.observe(fact)
+            log(fact)
     logging.captureWarnings(capture=False)
     root.handlers[:] = before[0]
     root.setLevel(before[1])

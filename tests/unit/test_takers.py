@@ -19,6 +19,8 @@ from poller.model.facts import (
 from poller.service.board import Board, MappingView
 from poller.service.logs import LogFacts
 from poller.service.metrics import Metrics
+from poller.service.observers import Observers
+from poller.service.standing import Standings
 from poller.service.takers import Takers, joined
 from tests.unit.test_log_table import FACTS
 
@@ -39,13 +41,19 @@ def view() -> MappingView:
     return MappingView(name="m", uuid="u", configuration={}, enabled=True)
 
 
-def observers() -> dict[str, Takers]:
-    return {"metrics": Metrics(now).takers, "board": Board(now).takers, "log": LogFacts(now).takers}
+def takers() -> dict[str, Takers]:
+    standings = Standings(now)
+    return {
+        "standings": standings.takers,
+        "metrics": Metrics(now, standings).takers,
+        "board": Board(now, standings).takers,
+        "log": LogFacts(now).takers,
+    }
 
 
-@pytest.mark.parametrize("name", ["metrics", "board", "log"])
+@pytest.mark.parametrize("name", ["standings", "metrics", "board", "log"])
 def test_what_stands_under_a_kind_takes_that_kind(name: str):
-    for kind, take in observers()[name].items():
+    for kind, take in takers()[name].items():
         taken = get_type_hints(take)["fact"]
         assert kind in (get_args(taken) or (taken,))
 
@@ -69,15 +77,15 @@ def test_a_fact_goes_to_all_that_take_its_kind_in_their_order_and_to_no_others()
 
 def test_every_fact_may_be_told_to_all():
     assert {type(fact) for fact in (*FACTS, *LAST_WORDS)} | {MappingMoved} <= set(get_args(Fact))
-    observe = joined(*observers().values())
+    observers = Observers(now)
     for fact in (*FACTS, *LAST_WORDS):
-        observe(fact)
+        observers.observe(fact)
 
 
 @pytest.mark.parametrize("fact", LAST_WORDS, ids=lambda fact: type(fact).__name__)
 def test_last_words_of_a_removed_mapping_are_neither_exported_nor_shown(fact: Fact):
-    metrics, board = Metrics(now), Board(now)
-    observe = joined(metrics.takers, board.takers)
+    observers = Observers(now)
+    metrics, board, observe = observers.metrics, observers.board, observers.observe
     board.configured([view()])
     observe(MappingMoved(mapping="m", state="Enabled", reason=""))
     observe(MappingRemoved(mapping="m"))
@@ -89,14 +97,17 @@ def test_last_words_of_a_removed_mapping_are_neither_exported_nor_shown(fact: Fa
 
 
 @pytest.mark.parametrize("fact", LAST_WORDS, ids=lambda fact: type(fact).__name__)
-def test_the_board_ignores_whatever_comes_of_a_mapping_that_is_not_configured(fact: Fact):
-    board = Board(now)
-    board.observe(fact)
-    board.configured([view()])
-    untold = Board(now)
-    untold.configured([view()])
-    assert board.document() == untold.document()
-    assert board.readiness() == untold.readiness()
+def test_what_comes_of_a_mapping_that_is_not_configured_is_not_shown_and_only_where_its_shards_stand_is_kept(
+    fact: Fact,
+):
+    told, untold = Observers(now), Observers(now)
+    told.observe(fact)
+    assert told.board.document() == []
+    for board in (told.board, untold.board):
+        board.configured([view()])
+    kept = {"shards": told.board.document()[0]["shards"]}
+    assert told.board.document() == [untold.board.document()[0] | kept]
+    assert told.board.readiness() == untold.board.readiness()
 
 
 def ours(metrics: Metrics) -> list[str]:
