@@ -34,6 +34,8 @@ from poller.service.roster import Roster
 from poller.service.standing import Standing, Standings
 from poller.service.takers import Takers
 
+_TOLD_BY_STANDINGS = (ShardStands, BatchSent)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MappingView:
@@ -49,9 +51,6 @@ class MappingView:
     def is_queue(self) -> bool:
         """Its source is an SQS queue."""
         return str(self.configuration.get("EventSourceArn", "")).split(":")[2:3] == ["sqs"]
-
-
-_TOLD_BY_STANDINGS = (ShardStands, BatchSent)
 
 
 class Board:
