@@ -133,7 +133,7 @@ class Board:
             case _ if fact.mapping in self._states:
                 if isinstance(fact, ShardPassed):
                     self._roster.observe(fact, self._clock())
-                self._states[fact.mapping].observe(fact, self._clock)
+                self._states[fact.mapping].observe(fact, self._clock())
             case _:
                 pass
 

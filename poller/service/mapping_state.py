@@ -112,9 +112,8 @@ class MappingState:
         self._problem(fact.shard, f"{label(fact.outcome)}: {reason}", now)
         self.retries.failed(fact, reason, now)
 
-    def observe(self, fact: Fact, clock: Clock) -> None:
-        """Take a rarer fact of this mapping."""
-        now = clock()
+    def observe(self, fact: Fact, now: float) -> None:
+        """Take a rarer fact of this mapping; `now` is its moment, unix seconds."""
         match fact:
             case MappingMoved() | MappingProblem() | WishesSeen() | SourceListed():
                 self._whole(fact, now)
