@@ -32,10 +32,9 @@ from poller.model.ports import Admit, Observe, Unsettled
 from poller.model.record import Cursor, Page, Partition, Record, Topology, TrimHorizon
 from poller.model.trace import Trace
 from poller.service.app import elapsed, new_id
-from poller.service.board import Board, MappingView
-from poller.service.logs import LogFacts
+from poller.service.board import MappingView
 from poller.service.loop import run_on_loop
-from poller.service.metrics import Metrics
+from poller.service.observers import Observers
 from poller.stores.memory import MemoryStore
 
 STRETCHES = (100, 500)
@@ -121,15 +120,9 @@ class _Target:
 
 def _observe() -> Observe:
     """Facts go where the daemon's go."""
-    board = Board(time.time)
-    board.configured([MappingView(name="load", uuid="", configuration={}, enabled=True)])
-    observers = (Metrics(time.time).observe, board.observe, LogFacts(time.time).observe)
-
-    def observe(fact: object) -> None:
-        for each in observers:
-            each(fact)  # type: ignore[arg-type]
-
-    return observe
+    observers = Observers(time.time)
+    observers.board.configured([MappingView(name="load", uuid="", configuration={}, enabled=True)])
+    return observers.observe
 
 
 async def go(path: Path, reads: int, mark: Callable[[int], None]) -> None:

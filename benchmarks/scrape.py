@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from poller.model.facts import BatchInvoked, BatchSent, Fact, MappingMoved, ShardMoved, SourceListed, SourceRead
 from poller.model.outcome import Replied
-from poller.service.metrics import Metrics
+from poller.service.observers import Observers
 
 
 class _Ready(Collector):
@@ -59,10 +59,10 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=20, help="of every mapping")
     parser.add_argument("--rounds", type=int, default=9)
     asked = parser.parse_args()
-    metrics = Metrics(lambda: 1_800_000_000.0)
+    observers = Observers(lambda: 1_800_000_000.0)
     for fact in facts(asked.mappings, asked.shards):
-        metrics.observe(fact)
-    text = metrics.scrape()[0].decode()
+        observers.observe(fact)
+    text = observers.metrics.scrape()[0].decode()
     library = CollectorRegistry()
     library.register(_Ready(list(text_string_to_metric_families(text))))
     ratios = []
@@ -70,7 +70,7 @@ def main() -> None:
         began = time.process_time()
         generate_latest(library)
         between = time.process_time()
-        metrics.scrape()
+        observers.metrics.scrape()
         ratios.append((between - began) / (time.process_time() - between))
     median = statistics.median(ratios)
     spread = statistics.median(abs(ratio - median) for ratio in ratios)

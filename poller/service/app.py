@@ -23,13 +23,12 @@ from poller.fleet.fleet import Fleet, Identity, Time
 from poller.mapping.budget import Budget
 from poller.mapping.tools import until
 from poller.model.errors import NameTaken, SettingsError, told
-from poller.model.facts import Fact, MappingRemoved, Reloaded, Stopping
+from poller.model.facts import MappingRemoved, Reloaded, Stopping
 from poller.model.ports import Store, Tracing
-from poller.service.board import Board, MappingView
+from poller.service.board import MappingView
 from poller.service.history import LOOK
 from poller.service.http import serve
-from poller.service.logs import LogFacts
-from poller.service.metrics import Metrics
+from poller.service.observers import Observers
 from poller.service.part import NAME_TAKEN, Part
 from poller.service.steering import Orders
 from poller.service.supervisor import House, Supervisor
@@ -85,9 +84,8 @@ class App:
         self._config = config
         self._part = part
         self._environ = environ
-        self._board = Board(time.time)
-        self._metrics = Metrics(time.time)
-        self._observers = (self._metrics.observe, self._board.observe, LogFacts(time.time).observe)
+        observers = Observers(time.time)
+        self._board, self._metrics, self.observe = observers.board, observers.metrics, observers.observe
         self._settings: Settings | None = None
         self._supervisor: Supervisor | None = None
         self._names: set[str] = set()
@@ -96,11 +94,6 @@ class App:
         self._memory: Store | None = None
         self._boot = new_id()
         self._tracing: Tracing | None = None
-
-    def observe(self, fact: Fact) -> None:
-        """Hand a fact to metrics, status and log."""
-        for observe in self._observers:
-            observe(fact)
 
     def load(self) -> Settings:
         """Read the configuration."""

@@ -36,6 +36,7 @@ from poller.model.trace import Trace
 from poller.service.log_lines import one_line
 from poller.service.logs import LogFacts
 from poller.service.steering import Refused, moment
+from poller.service.takers import joined
 from poller.settings import MappingSettings, Settings, load
 from poller.sources.around import Range, Untouched
 from poller.sources.dynamodb import DynamoDBStream
@@ -110,7 +111,7 @@ async def dry_run(config: Path, environ: Mapping[str, str]) -> int:
         SettingsError: the configuration cannot be used.
     """
     settings = load(config, environ, now=time.time())
-    observe = LogFacts(time.time).observe
+    observe = joined(LogFacts(time.time).takers)
     stop = anyio.Event()
     async with open_aws(settings.aws) as aws, settings.store.open(aws) as stored, anyio.create_task_group() as around:
         await around.start(_stop_at_signal, stop)
@@ -214,7 +215,7 @@ async def replay(
     chosen, target = _chosen(settings, mapping, function)
     span = _span(since, until)
     stop = anyio.Event()
-    log = LogFacts(time.time).observe
+    log = joined(LogFacts(time.time).takers)
     async with (
         open_aws(settings.aws) as aws,
         settings.store.open(aws) as store,

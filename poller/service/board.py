@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, get_args
 
 from poller.model.facts import (
     BatchInvoked,
@@ -13,37 +12,29 @@ from poller.model.facts import (
     CheckpointWritten,
     Fact,
     FunctionPrinted,
-    MappingMoved,
-    MappingProblem,
     MappingRemoved,
     MemberMoved,
     MessagesDeleted,
-    RecordsDiverted,
-    RecordsDropped,
     Reloaded,
     RosterSeen,
     SelfFenced,
-    ShardMoved,
     ShardPassed,
     ShardStands,
-    SourceListed,
     SourceRead,
     Stopping,
     StoreFailed,
     WishesSeen,
 )
-from poller.model.outcome import Failed, Partial, Replied, label
 from poller.model.ports import Clock
 from poller.service.history import STEP, History
 from poller.service.log_lines import one_line
-from poller.service.retries import Retries, Retry, time_of
+from poller.service.mapping_state import MappingState
+from poller.service.retries import Retry, time_of
 from poller.service.roster import Roster
 from poller.service.standing import Standing, Standings
+from poller.service.takers import Takers
 
-_PROBLEMS_KEPT = 10
-_UNREADABLE_ANSWER = "PROBLEM: Sequence number in function response is invalid. Please check function implementation."
-"""What Lambda itself says of an answer that names no record of its batch."""
-_LONGEST_REASON = 2_000
+_TOLD_BY_STANDINGS = (ShardStands, BatchSent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,15 +56,21 @@ class MappingView:
 class Board:
     """The present state of every configured mapping. Facts of others are ignored: `configured` comes first."""
 
-    def __init__(self, clock: Clock, *, owner: str = "this replica") -> None:
+    def __init__(self, clock: Clock, standings: Standings, *, owner: str = "this replica") -> None:
         self._clock = clock
+        self._standings = standings
         self._owner = owner
         self._views: dict[str, MappingView] | None = None
-        self._states: dict[str, _MappingState] = {}
-        self._standings = Standings()
+        self._states: dict[str, MappingState] = {}
         self._stopping = ""
         self._roster = Roster()
         self._history = History()
+        self.takers: Takers = {kind: self._rare for kind in get_args(Fact) if kind not in _TOLD_BY_STANDINGS} | {
+            SourceRead: self._read,
+            BatchInvoked: self._invoked,
+            CheckpointWritten: self._checkpoint,
+            MessagesDeleted: self._deleted,
+        }
 
     def named(self, owner: str) -> None:
         """Take the name of this replica."""
@@ -99,15 +96,30 @@ class Board:
         """Take the mappings that are configured from now on; what is known of those that stay is kept."""
         self._views = {view.name: view for view in mappings}
         for name in self._states.keys() - self._views.keys():
-            self._forget(name)
+            del self._states[name]
         for view in mappings:
-            self._states.setdefault(view.name, _MappingState(enabled=view.enabled, is_queue=view.is_queue))
+            self._states.setdefault(view.name, MappingState(enabled=view.enabled, is_queue=view.is_queue))
 
-    def observe(self, fact: Fact) -> None:
-        """Take a fact. Never raises, never waits."""
+    def _read(self, fact: SourceRead) -> None:
+        state = self._states.get(fact.mapping)
+        if state is not None:
+            state.read(fact, self._clock)
+
+    def _invoked(self, fact: BatchInvoked) -> None:
+        state = self._states.get(fact.mapping)
+        if state is not None:
+            state.invoked(fact, self._clock)
+
+    def _checkpoint(self, fact: CheckpointWritten) -> None:
+        if fact.outcome != "written":
+            self._rare(fact)
+
+    def _deleted(self, fact: MessagesDeleted) -> None:
+        if fact.failed:
+            self._rare(fact)
+
+    def _rare(self, fact: Fact) -> None:
         match fact:
-            case SourceRead() | BatchSent() | BatchInvoked() | ShardStands() | CheckpointWritten() | MessagesDeleted():
-                self._follow(fact, fact.mapping)  # nearly all that comes
             case Stopping():
                 self._stopping = one_line(fact.reason) or "asked to stop"
             case Reloaded() | FunctionPrinted():
@@ -117,18 +129,13 @@ class Board:
             case MappingRemoved():
                 if self._views is not None:
                     self._views.pop(fact.mapping, None)
-                self._forget(fact.mapping)
+                self._states.pop(fact.mapping, None)
+            case _ if fact.mapping in self._states:
+                if isinstance(fact, ShardPassed):
+                    self._roster.observe(fact, self._clock())
+                self._states[fact.mapping].observe(fact, self._clock())
             case _:
-                self._follow(fact, fact.mapping)
-
-    def _follow(self, fact: Fact, mapping: str) -> None:
-        state = self._states.get(mapping)
-        if state is not None:
-            now = self._clock()
-            if isinstance(fact, ShardPassed):
-                self._roster.observe(fact, now)
-            self._standings.observe(fact, now)
-            state.observe(fact, now)
+                pass
 
     def document(self) -> list[dict[str, Any]]:
         """All mappings in the order of their names, ready for JSON."""
@@ -148,11 +155,7 @@ class Board:
             return False, {"ready": False, "reason": reason, "waiting": waiting}
         return True, {"ready": True}
 
-    def _forget(self, mapping: str) -> None:
-        self._states.pop(mapping, None)
-        self._standings.observe(MappingRemoved(mapping=mapping), self._clock())
-
-    def _mapping(self, view: MappingView, state: _MappingState) -> dict[str, Any]:
+    def _mapping(self, view: MappingView, state: MappingState) -> dict[str, Any]:
         now = self._clock()
         told: dict[str, Any] = {
             "name": view.name,
@@ -162,7 +165,6 @@ class Board:
         }
         if not view.is_queue:
             told["LastProcessingResult"] = state.last_result
-        shards = self._standings.of(view.name)
         return told | {
             "enabled": view.enabled,
             "paused": state.wishes.paused and _by(*state.wishes.paused),
@@ -170,7 +172,7 @@ class Board:
             "configuration": dict(view.configuration),
             "shards": [
                 self._shard(shard, standing, state.retries.of(shard), now) | _wished(state.wishes, shard)
-                for shard, standing in sorted(shards.items())
+                for shard, standing in sorted(self._standings.of(view.name).items())
                 if standing.state != "released"
             ],
             "problems": [problem.document() for problem in reversed(state.problems)],
@@ -194,137 +196,6 @@ class Board:
             "records_in_flight": standing.sent,
             "invocations_in_flight": standing.calls,
         }
-
-
-@dataclass(slots=True, kw_only=True)
-class _Problem:
-    time: float
-    shard: str
-    reason: str
-    times: int = 1
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "time": time_of(self.time),
-            "shard": self.shard or None,
-            "reason": self.reason,
-            "times": self.times,
-        }
-
-
-@dataclass(slots=True)
-class _MappingState:
-    """What one mapping has said of itself."""
-
-    enabled: bool
-    is_queue: bool
-    reported: bool = False
-    """It has read its source once, or has said why it cannot."""
-    state: str = ""
-    transition: str = ""
-    retention: float | None = None
-    """Seconds after which the source drops a record; None before it was asked."""
-    retries: Retries = field(default_factory=Retries)
-    problems: deque[_Problem] = field(default_factory=lambda: deque(maxlen=_PROBLEMS_KEPT))
-    wishes: WishesSeen = field(default_factory=lambda: WishesSeen(mapping="", paused=None, shards={}, seeks={}))
-    """What operators wish of it."""
-    _processed: str = "No records processed"
-    _unreadable: dict[str, str] = field(default_factory=dict)
-    """Why a shard, or "" the whole mapping, cannot be read at present."""
-
-    def __post_init__(self) -> None:
-        self.state = "Creating" if self.enabled else "Disabled"
-        self.transition = "USER_INITIATED" if self.is_queue else "User action"
-
-    @property
-    def last_result(self) -> str:
-        """AWS's LastProcessingResult; a source that cannot be read hides what became of the last batch."""
-        for reason in self._unreadable.values():
-            return f"PROBLEM: {reason}"
-        return self._processed
-
-    def observe(self, fact: Fact, now: float) -> None:
-        """Take a fact of this mapping."""
-        match fact:
-            case SourceRead():
-                self._read(fact, now)
-            case BatchInvoked():
-                self._invoked(fact, now)
-            case ShardStands() | BatchSent():
-                pass
-            case MappingMoved() | MappingProblem() | WishesSeen() | SourceListed():
-                self._whole(fact, now)
-            case RecordsDiverted() | RecordsDropped():
-                self._given_up(fact, now)
-            case MessagesDeleted(failed=failed) if failed:
-                self._problem("", f"{failed} messages could not be deleted: {fact.reason}", now)
-            case CheckpointWritten(outcome="superseded"):
-                self._problem(fact.shard, "another owner holds the shard", now)
-            case CheckpointWritten(outcome="error"):
-                self._problem(fact.shard, f"checkpoint could not be written: {fact.reason}", now)
-            case ShardMoved():
-                self.reported = self.reported or fact.to == "elsewhere"  # there may be nothing for us to read
-                self.retries.forget(fact.shard)
-                self._unreadable.pop(fact.shard, None)
-            case _:
-                pass
-
-    def _whole(self, fact: MappingMoved | MappingProblem | WishesSeen | SourceListed, now: float) -> None:
-        """What is so of the mapping as a whole."""
-        match fact:
-            case MappingMoved():
-                self.state = fact.state
-                self.transition = one_line(fact.reason) or self.transition
-            case MappingProblem():
-                self.reported = True
-                self._unreadable[""] = self._problem("", fact.reason, now)
-            case WishesSeen():
-                self.wishes = fact
-            case SourceListed():
-                self.retention = fact.retention
-
-    def _given_up(self, fact: RecordsDiverted | RecordsDropped, now: float) -> None:
-        self.retries.given_up(fact)
-        if isinstance(fact, RecordsDropped):
-            count = f"{fact.records} records" if fact.records else "records"
-            self._problem(fact.shard, f"{count} dropped, {fact.condition}: {fact.first} to {fact.last}", now)
-
-    def _read(self, fact: SourceRead, now: float) -> None:
-        self.reported = True
-        match fact.outcome:
-            case "records" | "empty":
-                self._unreadable.pop(fact.shard, None)
-                self._unreadable.pop("", None)
-            case "throttled":
-                self._problem(fact.shard, f"source throttles the read: {fact.reason}", now)
-            case "error":
-                reason = self._problem(fact.shard, f"source could not be read: {fact.reason}", now)
-                self._unreadable[fact.shard] = reason
-
-    def _invoked(self, fact: BatchInvoked, now: float) -> None:
-        if isinstance(fact.outcome, Replied | Partial):
-            self._processed = "OK"
-            if self.is_queue:
-                self.retries.forget(fact.shard)  # what was given back meanwhile is not told of each message
-            else:
-                self.retries.done(fact)
-            return
-        unread = isinstance(fact.outcome, Failed) and fact.outcome.error is None and fact.outcome.ran
-        self._processed = _UNREADABLE_ANSWER if unread else "PROBLEM: Function call failed"
-        reason = one_line(fact.outcome.reason, _LONGEST_REASON)
-        self._problem(fact.shard, f"{label(fact.outcome)}: {reason}", now)
-        self.retries.failed(fact, reason, now)
-
-    def _problem(self, shard: str, reason: str, now: float) -> str:
-        """Keep a problem among the last ones, the same one once; answers its reason as it may be shown."""
-        reason = one_line(reason, _LONGEST_REASON)
-        for known in self.problems:
-            if known.shard == shard and known.reason == reason:
-                self.problems.remove(known)
-                self.problems.append(_Problem(time=now, shard=shard, reason=reason, times=known.times + 1))
-                return reason
-        self.problems.append(_Problem(time=now, shard=shard, reason=reason))
-        return reason
 
 
 def _by(who: str, at: float) -> dict[str, Any]:

@@ -56,21 +56,17 @@ class Instrument(Generic[S]):
 
 
 class Counter:
-    """A number that grows."""
+    """A number that grows: whoever counts adds to `value`."""
 
-    __slots__ = ("_start", "_value")
+    __slots__ = ("_start", "value")
 
     def __init__(self, family: Family, labels: str) -> None:
         self._start = start(family.name, labels)
-        self._value = 0.0
-
-    def inc(self, amount: float = 1.0) -> None:
-        """Add to it."""
-        self._value += amount
+        self.value = 0.0
 
     def text(self) -> str:
         """Its line."""
-        return f"{self._start}{self._value!r}\n"
+        return f"{self._start}{self.value!r}\n"
 
 
 class Gauge:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, TextIO, TypeAlias
+from typing import Any, Literal, TextIO, TypeAlias, get_args
 
 from poller.model.errors import SettingsError
 from poller.model.facts import (
@@ -42,11 +41,11 @@ from poller.model.facts import (
 from poller.model.outcome import Failed, Partial, Refused, Replied, Unavailable, label
 from poller.model.ports import Clock
 from poller.service.log_lines import ConsoleFormatter, JsonFormatter, one_line
+from poller.service.problems import Problems, Where
+from poller.service.takers import Takers
 
 Format: TypeAlias = Literal["json", "console"]
 
-_REPEATED = 60.0
-"""Seconds between two lines about the same problem of the same shard."""
 _LONGEST_REASON = 2_000
 
 _SHARD_MOVED = {
@@ -63,6 +62,8 @@ _SHARD_PASSED = {
     "handed_over": "shard handed over",
     "lost": "shard lost, another replica has it",
 }
+_SILENT = (ShardStands, RosterSeen, SourceListed, WishesSeen)
+"""The metrics and the board tell of these: where a shard stands changes with every batch."""
 
 
 def configure(level: str, format: Format, stream: TextIO, *, replica: int = 0) -> None:  # noqa: A002  # as the option is called
@@ -98,32 +99,29 @@ def _mark(replica: int, record: logging.LogRecord) -> bool:
 
 
 class LogFacts:
-    """Says what happened, and does not repeat itself."""
+    """Says what happened, and does not repeat itself. Whether anybody debugs it asks once: `configure` comes first."""
 
     def __init__(self, clock: Clock) -> None:
-        self._problems = _Problems(clock)
+        self._problems = Problems(clock)
         self._process = logging.getLogger("poller")
         self._mapping = logging.getLogger("poller.mapping")
         self._function = logging.getLogger("poller.function")
-
-    def observe(self, fact: Fact) -> None:
-        """Say a fact, if it is worth a line. Never raises, never waits."""
-        if not self._problems.none or not _as_ever(fact) or self._mapping.isEnabledFor(logging.DEBUG):
-            self._tell(fact)
+        self._debugs = self._mapping.isEnabledFor(logging.DEBUG)
+        silent = _SILENT if self._debugs else (*_SILENT, BatchSent)
+        self.takers: Takers = {kind: self._tell for kind in get_args(Fact) if kind not in silent} | {
+            SourceRead: self._read,
+            BatchInvoked: self._invoked,
+            CheckpointWritten: self._checkpoint,
+            MessagesDeleted: self._deleted,
+        }
 
     def _tell(self, fact: Fact) -> None:
         match fact:
-            case SourceRead():
-                self._read(fact)
             case BatchSent():
-                where = _Where(fact.mapping, fact.shard)
+                where = Where(fact.mapping, fact.shard)
                 self._say(logging.DEBUG, "batch sent", where, records=fact.records, age=fact.age)
-            case BatchInvoked():
-                self._invoked(fact)
-            case MessagesDeleted():
-                self._deleted(fact)
-            case MessagesReleased() | LeaseEnded() | CheckpointWritten():
-                self._moved_on(fact)
+            case MessagesReleased() | LeaseEnded():
+                self._came_back(fact)
             case RecordsDropped() | RecordsDiverted() | DestinationFailed() | RecordsFiltered():
                 self._given_up(fact)
             case ShardMoved() | ShardPassed() | OrderTaken() | ShardSought():
@@ -134,11 +132,11 @@ class LogFacts:
                 self._happened(fact)
             case MemberMoved() | SelfFenced() | StoreFailed():
                 self._replica(fact)
-            case ShardStands() | RosterSeen() | SourceListed() | WishesSeen():
-                pass  # the metrics and the board tell where a shard stands; it changes with every batch
+            case _:
+                pass
 
     def _shard(self, fact: ShardMoved | ShardPassed | OrderTaken | ShardSought) -> None:
-        where = _Where(fact.mapping, fact.shard)
+        where = Where(fact.mapping, fact.shard)
         if isinstance(fact, OrderTaken | ShardSought):
             self._order(fact)
             return
@@ -150,7 +148,7 @@ class LogFacts:
             self._problems.forget(fact.mapping, fact.shard)
 
     def _order(self, fact: OrderTaken | ShardSought) -> None:
-        where = _Where(fact.mapping, fact.shard)
+        where = Where(fact.mapping, fact.shard)
         if isinstance(fact, OrderTaken):
             self._say(logging.WARNING, f"operator's order: {fact.verb}", where, to=fact.asked or None, who=fact.who)
             return
@@ -160,12 +158,16 @@ class LogFacts:
         else:
             self._say(logging.ERROR, "position moved by an operator", where, **said)
 
+    # These come with every batch. What goes as ever is told to who debugs, or was told of a problem that may be over.
+
     def _read(self, fact: SourceRead) -> None:
-        where = _Where(fact.mapping, fact.shard, "read")
+        if fact.outcome in ("records", "empty") and not self._problems.unsolved and not self._debugs:
+            return
+        where = Where(fact.mapping, fact.shard, "read")
         match fact.outcome:
             case "records" | "empty":
                 self._solved("source is read again", where)
-                self._solved("mapping goes on", _Where(fact.mapping, "", "mapping"))
+                self._solved("mapping goes on", Where(fact.mapping, "", "mapping"))
                 self._say(logging.DEBUG, "source read", where, records=fact.records, seconds=fact.seconds)
             case "throttled":
                 self._problem(logging.WARNING, "source throttles the read", where, reason=fact.reason)
@@ -173,7 +175,9 @@ class LogFacts:
                 self._problem(logging.WARNING, "source could not be read", where, reason=fact.reason)
 
     def _invoked(self, fact: BatchInvoked) -> None:
-        where = _Where(fact.mapping, fact.shard, "invoke")
+        if isinstance(fact.outcome, Replied) and not self._problems.unsolved and not self._debugs:
+            return
+        where = Where(fact.mapping, fact.shard, "invoke")
         said = {"records": fact.records, "attempt": fact.attempt, "request_id": fact.request_id}
         match fact.outcome:
             case Replied():
@@ -189,8 +193,26 @@ class LogFacts:
                 outcome, reason = label(fact.outcome), fact.outcome.reason
                 self._problem(level, message, where, outcome=outcome, reason=reason, retry_in=fact.retry_in, **said)
 
+    def _checkpoint(self, fact: CheckpointWritten) -> None:
+        if fact.outcome == "written" and not self._problems.unsolved and not self._debugs:
+            return
+        where = Where(fact.mapping, fact.shard, "checkpoint")
+        said = {"position": fact.position}
+        match fact.outcome:
+            case "written":
+                self._solved("checkpoints are written again", where)
+                self._say(logging.DEBUG, "checkpoint written", where, **said)
+            case "superseded":
+                message = "another owner holds the shard, nothing was written"
+                self._problem(logging.WARNING, message, where, reason=fact.reason, **said)
+            case "error":
+                message = "checkpoint could not be written"
+                self._problem(logging.WARNING, message, where, reason=fact.reason, **said)
+
     def _deleted(self, fact: MessagesDeleted) -> None:
-        where = _Where(fact.mapping, "", "delete")
+        if not fact.failed and not self._problems.unsolved and not self._debugs:
+            return
+        where = Where(fact.mapping, "", "delete")
         said = {"deleted": fact.deleted, "failed": fact.failed or None}
         if fact.failed:
             message = "messages could not be deleted and will come back"
@@ -199,19 +221,17 @@ class LogFacts:
             self._solved("messages are deleted again", where)
             self._say(logging.DEBUG, "messages deleted", where, **said)
 
-    def _moved_on(self, fact: MessagesReleased | LeaseEnded | CheckpointWritten) -> None:
+    def _came_back(self, fact: MessagesReleased | LeaseEnded) -> None:
         match fact:
             case MessagesReleased():
                 self._released(fact)
             case LeaseEnded():
                 message = "messages were not settled while they were hidden and may be delivered again"
-                where = _Where(fact.mapping, "", "lease")
+                where = Where(fact.mapping, "", "lease")
                 self._problem(logging.WARNING, message, where, reason=fact.reason, messages=fact.messages)
-            case CheckpointWritten():
-                self._checkpoint(fact)
 
     def _given_up(self, fact: RecordsDropped | RecordsDiverted | DestinationFailed | RecordsFiltered) -> None:
-        where = _Where(fact.mapping, fact.shard)
+        where = Where(fact.mapping, fact.shard)
         match fact:
             case RecordsDropped():
                 self._dropped(fact)
@@ -225,7 +245,7 @@ class LogFacts:
                 self._say(logging.DEBUG, "records filtered out", where, records=fact.records)
 
     def _released(self, fact: MessagesReleased) -> None:
-        where = _Where(fact.mapping, "", "release")
+        where = Where(fact.mapping, "", "release")
         if fact.failed:
             message = "unsent messages could not be given back, they return when their visibility ends"
             self._problem(logging.WARNING, message, where, reason=fact.reason, failed=fact.failed)
@@ -234,27 +254,13 @@ class LogFacts:
                 logging.INFO, "unsent messages given back", where, released=fact.released, reason=fact.reason or None
             )
 
-    def _checkpoint(self, fact: CheckpointWritten) -> None:
-        where = _Where(fact.mapping, fact.shard, "checkpoint")
-        said = {"position": fact.position}
-        match fact.outcome:
-            case "written":
-                self._solved("checkpoints are written again", where)
-                self._say(logging.DEBUG, "checkpoint written", where, **said)
-            case "superseded":
-                message = "another owner holds the shard, nothing was written"
-                self._problem(logging.WARNING, message, where, reason=fact.reason, **said)
-            case "error":
-                message = "checkpoint could not be written"
-                self._problem(logging.WARNING, message, where, reason=fact.reason, **said)
-
     def _dropped(self, fact: RecordsDropped) -> None:
         # Every loss has its line, however often: it is here that an operator learns which records are gone.
         trimmed = fact.condition == "Trimmed"
         self._say(
             logging.ERROR,
             "records left the source before they were read" if trimmed else "records dropped",
-            _Where(fact.mapping, fact.shard),
+            Where(fact.mapping, fact.shard),
             condition=fact.condition,
             records=fact.records or None,
             first=fact.first,
@@ -262,7 +268,7 @@ class LogFacts:
         )
 
     def _moved(self, fact: MappingMoved | MappingProblem | MappingRemoved) -> None:
-        where = _Where(fact.mapping, "", "mapping")
+        where = Where(fact.mapping, "", "mapping")
         match fact:
             case MappingMoved():
                 self._say(logging.INFO, "mapping changed its state", where, state=fact.state, reason=fact.reason)
@@ -288,7 +294,7 @@ class LogFacts:
                 _log(self._function, logging.INFO, fact.line, fields)
 
     def _replica(self, fact: MemberMoved | SelfFenced | StoreFailed) -> None:
-        where = _Where("", "", "store")
+        where = Where("", "", "store")
         match fact:
             case MemberMoved(state="gone", fenced=True):
                 _log(self._process, logging.WARNING, "silent replica declared dead", {"member": fact.member})
@@ -305,87 +311,20 @@ class LogFacts:
             case StoreFailed():
                 self._problem(logging.WARNING, "store could not be used", where, reason=fact.reason)
 
-    def _problem(self, level: int, message: str, where: _Where, *, reason: str, **fields: Any) -> None:
+    def _problem(self, level: int, message: str, where: Where, *, reason: str, **fields: Any) -> None:
         left_out = self._problems.tell(where, message)
         if left_out is not None:
             reason = one_line(reason, _LONGEST_REASON)
             self._say(level, message, where, reason=reason, **fields, left_out=left_out or None)
 
-    def _solved(self, message: str, where: _Where) -> None:
+    def _solved(self, message: str, where: Where) -> None:
         left_out = self._problems.solve(where)
         if left_out is not None:
             self._say(logging.INFO, message, where, left_out=left_out or None)
 
-    def _say(self, level: int, message: str, where: _Where, **fields: Any) -> None:
+    def _say(self, level: int, message: str, where: Where, **fields: Any) -> None:
         if self._mapping.isEnabledFor(level):
             _log(self._mapping, level, message, {"mapping": where.mapping, "shard": where.shard, **fields})
-
-
-class _Where(NamedTuple):
-    """What a line is about."""
-
-    mapping: str
-    shard: str
-    """"" for the mapping as a whole."""
-    doing: Literal["read", "invoke", "checkpoint", "delete", "release", "lease", "mapping", "store", ""] = ""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Told:
-    at: float
-    left_out: int = 0
-    unsolved: bool = True
-
-
-class _Problems:
-    """Which problem was told when. The same one is told once a minute, however often it comes and goes in between."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._told: dict[_Where, dict[str, _Told]] = {}
-
-    @property
-    def none(self) -> bool:
-        """Nothing was told of anything that is still there."""
-        return not self._told
-
-    def tell(self, where: _Where, message: str) -> int | None:
-        """How many of the same were left out since the last line; None: leave this one out too."""
-        now = self._clock()
-        told = self._told.setdefault(where, {})
-        last = told.get(message)
-        if last is not None and 0.0 <= now - last.at < _REPEATED:
-            last.left_out += 1
-            return None
-        told[message] = _Told(at=now)
-        return last.left_out if last else 0
-
-    def solve(self, where: _Where) -> int | None:
-        """How many lines were left out since the problem was told; None: there is no problem that anybody read of."""
-        told = self._told.get(where)
-        if told is None or not any(last.unsolved for last in told.values()):
-            return None
-        left_out = sum(last.left_out for last in told.values())
-        for last in told.values():
-            last.unsolved, last.left_out = False, 0
-        return left_out
-
-    def forget(self, mapping: str, shard: str | None = None) -> None:
-        """Drop what is known of a mapping, or of one shard of it."""
-        gone = [where for where in self._told if where.mapping == mapping and shard in (None, where.shard)]
-        for where in gone:
-            del self._told[where]
-
-
-def _as_ever(fact: Fact) -> bool:
-    """All went well, of which nobody is told who does not debug."""
-    match fact:
-        case SourceRead(outcome="records" | "empty") | ShardStands() | BatchSent() | BatchInvoked(outcome=Replied()):
-            return True
-        case CheckpointWritten(outcome="written") | MessagesDeleted(failed=0):
-            return True
-        case _:
-            return False
 
 
 def _failure(outcome: Failed | Refused | Unavailable) -> tuple[int, str]:

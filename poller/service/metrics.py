@@ -30,7 +30,6 @@ from poller.model.facts import (
     ShardStands,
     SourceListed,
     SourceRead,
-    State,
     Stopping,
     StoreFailed,
     WishesSeen,
@@ -38,20 +37,31 @@ from poller.model.facts import (
 from poller.model.outcome import Failed, Partial, Replied, failed_records, label
 from poller.model.ports import Clock
 from poller.service.families import FAMILIES, Family
-from poller.service.instruments import Counter, Gauge, Histogram, Instrument, escaped, number
+from poller.service.instruments import escaped, number
+from poller.service.kept import Kept
+from poller.service.series import Instruments, Series
 from poller.service.standing import Standing, Standings
+from poller.service.takers import Takers
 
 
 class Metrics:
-    """Every metric of the daemon."""
+    """Every metric of the daemon. `standings`, which are told first, know how the shards of its mappings stand."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, standings: Standings) -> None:
         self._clock = clock
-        self._standings = Standings()
-        self._instruments = _Instruments()
+        self._standings = standings
+        self._instruments = Instruments()
         self._fleet = _Fleet(self._instruments)
-        self._mappings: dict[str, _Series] = {}
-        self._removed: set[str] = set()
+        self._mappings = Kept(
+            lambda mapping: Series(self._instruments, mapping), lambda mapping: Series(Instruments(), mapping)
+        )
+        self.takers: Takers = {kind: self._rare for kind in get_args(Fact) if kind is not ShardStands} | {
+            SourceRead: self._read,
+            BatchSent: self._sent,
+            BatchInvoked: self._invoked,
+            CheckpointWritten: self._checkpoint,
+            MessagesDeleted: self._deleted,
+        }
         self._instruments.gauges["poller_build_info"].labels(__version__).set(1)
         self._process = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=self._process)
@@ -95,13 +105,35 @@ class Metrics:
             else:
                 yield "".join([f"{start}}} {number(value)}\n" for _, value in values])
 
-    def observe(self, fact: Fact) -> None:
-        """Count a fact. Never raises, never waits."""
+    def _read(self, fact: SourceRead) -> None:
+        series = self._mappings[fact.mapping]
+        series.polls[fact.outcome].value += 1
+        series.polled.value += fact.records
+        series.poll_duration.observe(fact.seconds)
+
+    def _sent(self, fact: BatchSent) -> None:
+        series = self._mappings[fact.mapping]
+        series.batch.observe(fact.records)
+        series.age.observe(max(0.0, fact.age))
+
+    def _invoked(self, fact: BatchInvoked) -> None:
+        series = self._mappings[fact.mapping]
+        series.invocations[label(fact.outcome)].value += 1
+        series.invoked.value += fact.records
+        series.failed.value += failed_records(fact.outcome, fact.records)
+        if isinstance(fact.outcome, _RAN):
+            series.duration.observe(fact.seconds)
+
+    def _checkpoint(self, fact: CheckpointWritten) -> None:
+        self._mappings[fact.mapping].checkpoints[fact.outcome].value += 1
+
+    def _deleted(self, fact: MessagesDeleted) -> None:
+        series = self._mappings[fact.mapping]
+        series.deleted.value += fact.deleted
+        series.undeleted.value += fact.failed
+
+    def _rare(self, fact: Fact) -> None:
         match fact:
-            case SourceRead() | BatchSent() | BatchInvoked() | ShardStands() | CheckpointWritten() | MessagesDeleted():
-                self._count(
-                    fact, fact.mapping, configured=False
-                )  # nearly all that comes, so that it is asked for first
             case Reloaded():
                 self._instruments.gauges["poller_config_last_reload_successful"].labels().set(fact.successful)
                 if fact.successful:
@@ -109,37 +141,44 @@ class Metrics:
                         fact.at
                     )
             case MappingRemoved():
-                self._removed.add(fact.mapping)
-                self._mappings.pop(fact.mapping, None)
-                self._standings.observe(fact, self._clock())
+                self._mappings.remove(fact.mapping)
                 self._instruments.remove(fact.mapping)
             case RosterSeen() | SelfFenced() | StoreFailed() | MemberMoved():
                 self._fleet.observe(fact, self._clock())
             case FunctionPrinted() | Stopping():
                 pass
+            case MappingMoved():
+                self._mappings.configured(fact.mapping)
+                for state, gauge in self._mappings[fact.mapping].states.items():
+                    gauge.set(state == fact.state)
             case _:
-                self._count(fact, fact.mapping, configured=isinstance(fact, MappingMoved))
+                self._of_mapping(fact, self._mappings[fact.mapping])
 
-    def _count(self, fact: Fact, mapping: str, *, configured: bool) -> None:
-        series = self._mappings.get(mapping) or self._series(mapping, configured=configured)
-        if series is not None:
-            self._standings.observe(fact, self._clock())
-            series.observe(fact)
-
-    def _series(self, mapping: str, *, configured: bool) -> _Series | None:
-        """The series of a mapping; None for the last words of one that was removed."""
-        series = self._mappings.get(mapping)
-        if series is None:
-            if mapping in self._removed and not configured:
-                return None
-            series = self._mappings[mapping] = _Series(self._instruments, mapping)
-        return series
+    def _of_mapping(self, fact: Fact, series: Series) -> None:
+        match fact:
+            case ShardPassed():
+                series.moves[fact.how].value += 1
+            case SourceListed():
+                series.retention().set(fact.retention)
+            case WishesSeen():
+                series.paused.set(bool(fact.paused or fact.shards))
+            case RecordsFiltered():
+                series.filtered.value += fact.records
+            case RecordsDropped():
+                series.dropped[fact.condition].value += fact.records
+                series.drops[fact.condition].value += 1
+            case RecordsDiverted():
+                series.diverted.value += fact.records
+            case DestinationFailed():
+                series.untold.value += 1
+            case _:
+                pass
 
 
 class _Fleet:
     """What the replicas are seen to do."""
 
-    def __init__(self, instruments: _Instruments) -> None:
+    def __init__(self, instruments: Instruments) -> None:
         self._fenced = instruments.gauges["poller_self_fenced"].labels()
         self._fences = instruments.counters["poller_fences_total"].labels()
         self._errors = instruments.counters["poller_store_errors_total"].labels()
@@ -155,9 +194,9 @@ class _Fleet:
             case SelfFenced():
                 self._fenced.set(fact.seconds > 0.0)
             case StoreFailed():
-                self._errors.inc()
+                self._errors.value += 1
             case MemberMoved():
-                self._fences.inc(fact.fenced and fact.state == "gone")
+                self._fences.value += fact.fenced and fact.state == "gone"
 
     def compute(self, name: str, now: float) -> Iterator[tuple[tuple[str, ...], float]]:
         """The series of a family that only the moment of the scrape can tell."""
@@ -170,130 +209,8 @@ class _Fleet:
                     yield (member,), age + max(0.0, now - self._seen_at)
 
 
-class _Instruments:
-    """What is counted when a fact comes, by name."""
-
-    def __init__(self) -> None:
-        self.counters: dict[str, Instrument[Counter]] = {}
-        self.gauges: dict[str, Instrument[Gauge]] = {}
-        self.histograms: dict[str, Instrument[Histogram]] = {}
-        for family in FAMILIES:
-            if family.at_scrape:
-                continue
-            match family.kind:
-                case "counter":
-                    self.counters[family.name] = Instrument(family, Counter)
-                case "gauge":
-                    self.gauges[family.name] = Instrument(family, Gauge)
-                case "histogram":
-                    self.histograms[family.name] = Instrument(family, Histogram)
-
-    def __getitem__(self, name: str) -> Instrument[Counter] | Instrument[Gauge] | Instrument[Histogram]:
-        return self.counters.get(name) or self.gauges.get(name) or self.histograms[name]
-
-    def remove(self, mapping: str) -> None:
-        """Forget all series of a mapping."""
-        for family in FAMILIES:
-            if "mapping" in family.labels and not family.at_scrape:
-                self[family.name].remove_by_labels({"mapping": mapping})
-
-
-class _Series:
-    """The series of one mapping, looked up once: a fact costs no search for its labels."""
-
-    def __init__(self, instruments: _Instruments, mapping: str) -> None:
-        closed = {family.name: family.values for family in FAMILIES}
-
-        def counter(name: str) -> Counter:
-            return instruments.counters[name].labels(mapping)
-
-        def counters(name: str) -> dict[str, Counter]:
-            return {value: instruments.counters[name].labels(mapping, value) for value in closed[name]}
-
-        def histogram(name: str) -> Histogram:
-            return instruments.histograms[name].labels(mapping)
-
-        state = instruments.gauges["poller_mapping_state"]
-        self._mapping = mapping
-        self._retention = instruments.gauges["poller_retention_seconds"]
-        self._paused = instruments.gauges["poller_paused"].labels(mapping)
-        self._states = {value: state.labels(mapping, value) for value in get_args(State)}
-        self._age = histogram("poller_invocation_iterator_age_seconds")
-        self._polled = counter("poller_records_polled_total")
-        self._invoked = counter("poller_records_invoked_total")
-        self._failed = counter("poller_records_failed_total")
-        self._filtered = counter("poller_records_filtered_total")
-        self._diverted = counter("poller_records_on_failure_delivered_total")
-        self._dropped = counters("poller_records_dropped_total")
-        self._drops = counters("poller_drops_total")
-        self._untold = counter("poller_destination_failures_total")
-        self._undeleted = counter("poller_message_delete_failures_total")
-        self._deleted = counter("poller_messages_deleted_total")
-        self._invocations = counters("poller_invocations_total")
-        self._duration = histogram("poller_invocation_duration_seconds")
-        self._batch = histogram("poller_batch_records")
-        self._polls = counters("poller_polls_total")
-        self._poll_duration = histogram("poller_poll_duration_seconds")
-        self._checkpoints = counters("poller_checkpoints_total")
-        self._moves = counters("poller_shard_moves_total")
-
-    def observe(self, fact: Fact) -> None:
-        """Count a fact of this mapping."""
-        match fact:
-            case SourceRead():
-                self._polls[fact.outcome].inc()
-                self._polled.inc(fact.records)
-                self._poll_duration.observe(fact.seconds)
-            case ShardStands():
-                pass
-            case BatchSent():
-                self._batch.observe(fact.records)
-                self._age.observe(max(0.0, fact.age))
-            case BatchInvoked():
-                self._ended(fact)
-            case CheckpointWritten():
-                self._checkpoints[fact.outcome].inc()
-            case SourceListed() | WishesSeen():
-                self._whole(fact)
-            case RecordsFiltered() | RecordsDropped() | RecordsDiverted() | DestinationFailed():
-                self._settled_without(fact)
-            case MessagesDeleted():
-                self._deleted.inc(fact.deleted)
-                self._undeleted.inc(fact.failed)
-            case ShardPassed():
-                self._moves[fact.how].inc()
-            case MappingMoved():
-                for state, gauge in self._states.items():
-                    gauge.set(state == fact.state)
-            case _:
-                pass
-
-    def _whole(self, fact: SourceListed | WishesSeen) -> None:
-        if isinstance(fact, SourceListed):
-            self._retention.labels(self._mapping).set(fact.retention)
-        else:
-            self._paused.set(bool(fact.paused or fact.shards))
-
-    def _settled_without(self, fact: RecordsFiltered | RecordsDropped | RecordsDiverted | DestinationFailed) -> None:
-        match fact:
-            case RecordsFiltered():
-                self._filtered.inc(fact.records)
-            case RecordsDropped():
-                self._dropped[fact.condition].inc(fact.records)
-                self._drops[fact.condition].inc()
-            case RecordsDiverted():
-                self._diverted.inc(fact.records)
-            case DestinationFailed():
-                self._untold.inc()
-
-    def _ended(self, fact: BatchInvoked) -> None:
-        self._invocations[label(fact.outcome)].inc()
-        self._invoked.inc(fact.records)
-        self._failed.inc(failed_records(fact.outcome, fact.records))
-        if isinstance(fact.outcome, Replied | Partial | Failed):
-            self._duration.observe(fact.seconds)
-
-
+_RAN = (Replied, Partial, Failed)
+"""What became of an invocation that reached the function."""
 _Shards: TypeAlias = Mapping[str, Standing]
 _Values: TypeAlias = Iterator[tuple[tuple[str, ...], float]]
 

@@ -28,6 +28,8 @@ from poller.service.http import serving
 from poller.service.logs import LogFacts
 from poller.service.metrics import Metrics
 from poller.service.part import LISTENING, NAME_TAKEN, refuse_undivided
+from poller.service.standing import Standings
+from poller.service.takers import joined
 from poller.settings import ServerSettings, Settings, load
 
 _log = logging.getLogger(__name__)
@@ -105,8 +107,8 @@ class Parent:
         self._config = config
         self._environ = environ
         self._options = options
-        self._metrics = Metrics(time.time)
-        self._observers = (self._metrics.observe, LogFacts(time.time).observe)
+        self._metrics = Metrics(time.time, Standings(time.time))
+        self._tell = joined(self._metrics.takers, LogFacts(time.time).takers)
         self._children = [_Child(number) for number in range(1, count + 1)]
         self._folder = Path()
         self._server: ServerSettings | None = None
@@ -116,10 +118,6 @@ class Parent:
         self._stop_asked, self._abort_asked = anyio.Event(), anyio.Event()
         self._front = Front(self._replicas, count, self._metrics, socket.gethostname())
         self.code = 0
-
-    def _tell(self, fact: Reloaded | Stopping) -> None:
-        for observe in self._observers:
-            observe(fact)
 
     def load(self) -> Settings:
         """Read the configuration, as each of the replicas will. Raises `SettingsError`."""

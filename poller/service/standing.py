@@ -1,12 +1,26 @@
-"""How each shard stands, gathered from facts: what the metrics and the board both tell of it. No I/O, no clock."""
+"""How each shard stands, gathered from facts: what the metrics and the board both tell of it.
+
+No I/O. Takes the time from the clock handed in, and asks it only where a moment is kept.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from poller.model.facts import BatchInvoked, BatchSent, Fact, MappingRemoved, ShardMoved, ShardStands, SourceRead
+from poller.model.facts import (
+    BatchInvoked,
+    BatchSent,
+    MappingMoved,
+    MappingRemoved,
+    ShardMoved,
+    ShardStands,
+    SourceRead,
+)
+from poller.model.ports import Clock
+from poller.service.kept import Kept
+from poller.service.takers import Takers
 
 ShardState: TypeAlias = Literal["owned", "blocked_on_parent", "ended", "released", "elsewhere"]
 
@@ -61,11 +75,25 @@ class Standing:
         return iterator_age(oldest=self.oldest, behind=self.behind, read_at=self.read_at, now=now)
 
 
-@dataclass(slots=True, kw_only=True)
-class Standings:
-    """The shards of every mapping. A fact that comes late does not bring back a shard that was let go."""
+Shards: TypeAlias = dict[str, Standing]
+"""Those of one mapping that were ever seen, by name, the ones let go included."""
 
-    _mappings: dict[str, dict[str, Standing]] = field(default_factory=dict)
+
+class Standings:
+    """The shards of every mapping. What comes late brings back neither a shard that was let go nor a mapping that was removed."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._mappings = Kept[Shards](_none, _none)
+        self.takers: Takers = {
+            SourceRead: self._read,
+            ShardStands: self._stands,
+            BatchSent: self._sent,
+            BatchInvoked: self._invoked,
+            ShardMoved: self._moved,
+            MappingMoved: self._configured,
+            MappingRemoved: self._removed,
+        }
 
     def of(self, mapping: str) -> Mapping[str, Standing]:
         """The shards of a mapping that were ever seen, those let go included."""
@@ -76,60 +104,55 @@ class Standings:
         ages = ((shard, standing.age(now)) for shard, standing in self.of(mapping).items())
         return {shard: age for shard, age in ages if age is not None}
 
-    def observe(self, fact: Fact, now: float) -> None:
-        """Take a fact; `now` is its moment, unix seconds."""
-        match fact:
-            case SourceRead():
-                _read(self._shard(fact.mapping, fact.shard, now), fact, now)
-            case ShardStands():
-                _stands(self._shard(fact.mapping, fact.shard, now), fact, now)
-            case BatchSent():
-                shard = self._shard(fact.mapping, fact.shard, now)
-                if shard.state == "owned":
-                    shard.calls += 1
-                    shard.sent += fact.records
-            case BatchInvoked():
-                shard = self._shard(fact.mapping, fact.shard, now)
-                shard.calls = max(0, shard.calls - 1)
-                shard.sent = max(0, shard.sent - fact.records) if shard.calls else 0
-            case ShardMoved():
-                self._moved(fact, now)
-            case MappingRemoved():
-                self._mappings.pop(fact.mapping, None)
-            case _:
-                pass
+    def _read(self, fact: SourceRead) -> None:
+        shard = self._mappings[fact.mapping].get(fact.shard) or self._seen(fact.mapping, fact.shard)
+        now = self._clock()
+        if fact.outcome in ("records", "empty"):
+            shard.known, shard.fresh_at = True, now
+        if fact.behind is not None:
+            shard.behind = shard.told_behind = fact.behind
+            shard.read_at = now
 
-    def _shard(self, mapping: str, shard: str, now: float) -> Standing:
-        shards = self._mappings.get(mapping)
-        if shards is None:
-            shards = self._mappings[mapping] = {}
-        standing = shards.get(shard)
-        if standing is None:
-            standing = shards[shard] = Standing(fresh_at=now)
-        return standing
+    def _stands(self, fact: ShardStands) -> None:
+        shard = self._mappings[fact.mapping].get(fact.shard) or self._seen(fact.mapping, fact.shard)
+        # The same `behind` was measured by the same read: what is unread ages from there, not from this fact.
+        if fact.behind != shard.behind:
+            shard.behind, shard.read_at = fact.behind, self._clock()
+        shard.checkpoint, shard.attempt = fact.checkpoint, fact.attempt
+        shard.oldest, shard.held = fact.oldest, fact.held
+        shard.known = shard.known or fact.oldest is not None
 
-    def _moved(self, fact: ShardMoved, now: float) -> None:
-        shards = self._mappings.setdefault(fact.mapping, {})
+    def _sent(self, fact: BatchSent) -> None:
+        shard = self._mappings[fact.mapping].get(fact.shard) or self._seen(fact.mapping, fact.shard)
+        if shard.state == "owned":
+            shard.calls += 1
+            shard.sent += fact.records
+
+    def _invoked(self, fact: BatchInvoked) -> None:
+        shard = self._mappings[fact.mapping].get(fact.shard) or self._seen(fact.mapping, fact.shard)
+        shard.calls = shard.calls - 1 if shard.calls else 0
+        shard.sent = max(0, shard.sent - fact.records) if shard.calls else 0
+
+    def _moved(self, fact: ShardMoved) -> None:
+        shards = self._mappings[fact.mapping]
         if fact.to == "forgotten":
             shards.pop(fact.shard, None)
             return
+        now = self._clock()
         shards[fact.shard] = Standing(
             state=fact.to, checkpoint=fact.position, owner=fact.owner, since=now, fresh_at=now
         )
 
+    def _configured(self, fact: MappingMoved) -> None:
+        self._mappings.configured(fact.mapping)
 
-def _read(shard: Standing, fact: SourceRead, now: float) -> None:
-    if fact.outcome in ("records", "empty"):
-        shard.known, shard.fresh_at = True, now
-    if fact.behind is not None:
-        shard.behind = shard.told_behind = fact.behind
-        shard.read_at = now
+    def _removed(self, fact: MappingRemoved) -> None:
+        self._mappings.remove(fact.mapping)
+
+    def _seen(self, mapping: str, shard: str) -> Standing:
+        standing = self._mappings[mapping][shard] = Standing(fresh_at=self._clock())
+        return standing
 
 
-def _stands(shard: Standing, fact: ShardStands, now: float) -> None:
-    # The same `behind` was measured by the same read: what is unread ages from there, not from this fact.
-    if fact.behind != shard.behind:
-        shard.behind, shard.read_at = fact.behind, now
-    shard.checkpoint, shard.attempt = fact.checkpoint, fact.attempt
-    shard.oldest, shard.held = fact.oldest, fact.held
-    shard.known = shard.known or fact.oldest is not None
+def _none(_: str) -> Shards:
+    return {}

@@ -10,9 +10,9 @@ import aiohttp
 
 from poller.model.facts import BatchInvoked, BatchSent, Fact, MappingMoved, ShardMoved, ShardStands, SourceRead
 from poller.model.outcome import Failed
-from poller.service.board import Board, MappingView
+from poller.service.board import MappingView
 from poller.service.http import serve
-from poller.service.metrics import Metrics
+from poller.service.observers import Observers
 
 ARN = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&"
@@ -27,14 +27,13 @@ class Daemon:
     """What the server shows, and a client of it."""
 
     def __post_init__(self) -> None:
-        self.metrics = Metrics(now)
-        self.board = Board(now)
+        self.observers = Observers(now)
+        self.metrics, self.board = self.observers.metrics, self.observers.board
         self.port = 0
 
     def observe(self, *facts: Fact) -> None:
         for fact in facts:
-            self.metrics.observe(fact)
-            self.board.observe(fact)
+            self.observers.observe(fact)
 
     def configure(self, *names: str) -> None:
         views = [

@@ -18,10 +18,12 @@ from aiohttp import web
 from prometheus_client.openmetrics import parser as openmetrics
 
 from poller.model.facts import Fact, MappingMoved, RosterSeen, ShardMoved, ShardPassed, SourceRead
-from poller.service.board import Board, MappingView
+from poller.service.board import MappingView
 from poller.service.front import Front, Replica
 from poller.service.http import serve, serving
 from poller.service.metrics import Metrics
+from poller.service.observers import Observers
+from poller.service.standing import Standings
 
 _PATIENCE = 0.5
 
@@ -40,7 +42,7 @@ class House:
     ends: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     def __post_init__(self) -> None:
-        self.front = Front(lambda: self.replicas, 2, Metrics(now), "host", patience=_PATIENCE)
+        self.front = Front(lambda: self.replicas, 2, Metrics(now, Standings(now)), "host", patience=_PATIENCE)
 
     def add(self) -> Replica:
         number = len(self.replicas) + 1
@@ -51,13 +53,13 @@ class House:
 
     async def daemon(self, *facts: Fact) -> None:
         """A replica that has one mapping and has seen these facts."""
-        replica, metrics, board = self.add(), Metrics(now), Board(now)
+        replica, observers = self.add(), Observers(now)
+        metrics, board = observers.metrics, observers.board
         board.named(f"host-{replica.number}")
         arn = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"
         board.configured([MappingView(name="m", uuid="u", configuration={"EventSourceArn": arn}, enabled=True)])
         for fact in (MappingMoved(mapping="m", state="Enabled", reason="User action"), *facts):
-            metrics.observe(fact)
-            board.observe(fact)
+            observers.observe(fact)
         await self.ends.enter_async_context(serve("", 0, metrics=metrics, board=board, socket=replica.socket))
 
     def mute(self) -> None:

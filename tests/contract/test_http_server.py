@@ -14,9 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from poller.model.errors import SettingsError
 from poller.model.facts import SourceRead, Stopping
-from poller.service.board import Board
 from poller.service.http import serve
-from poller.service.metrics import Metrics
+from poller.service.observers import Observers
 from tests.contract.shown import ARN, Daemon, failing, now, running
 
 
@@ -222,7 +221,7 @@ async def test_port_in_use_is_one_line_that_says_what_to_change():
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError) as raised:
-            async with serve("127.0.0.1", port, metrics=Metrics(now), board=Board(now)):
+            async with serve("127.0.0.1", port, metrics=Observers(now).metrics, board=Observers(now).board):
                 raise AssertionError("it was bound")
     assert str(raised.value) == (
         f"127.0.0.1:{port} is already in use, perhaps by another poller; choose another server.port"
@@ -232,7 +231,7 @@ async def test_port_in_use_is_one_line_that_says_what_to_change():
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
 async def test_host_of_another_machine_is_one_line_that_says_what_is_usual(host: str):
     with pytest.raises(SettingsError) as raised:
-        async with serve(host, 0, metrics=Metrics(now), board=Board(now)):
+        async with serve(host, 0, metrics=Observers(now).metrics, board=Observers(now).board):
             raise AssertionError("it was bound")
     assert str(raised.value).startswith(f"server.host '{host}' is not a")
     assert str(raised.value).endswith("127.0.0.1 or 0.0.0.0 are usual")

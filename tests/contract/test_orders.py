@@ -16,9 +16,8 @@ from poller.aws.session import open_aws
 from poller.mapping import steer
 from poller.model.facts import Fact, OrderTaken
 from poller.model.ports import Store
-from poller.service.board import Board
 from poller.service.http import serve
-from poller.service.metrics import Metrics
+from poller.service.observers import Observers
 from poller.service.steering import Orders
 from poller.settings import load
 from poller.stores.memory import MemoryStore
@@ -69,8 +68,9 @@ async def serving(tmp_path: Path, token: str | None = TOKEN, *, ready: bool = Tr
         mappings = {mapping.name: mapping for mapping in settings.mappings}
         orders = Orders(aws=aws, store=store, clock=time.time, observe=told.append, mappings=lambda: mappings)
         orders.ring = (lambda: rung.append(None)) if ready else None
-        board = Board(time.time)
-        async with serve("127.0.0.1", 0, metrics=Metrics(time.time), board=board, orders=orders, token=token) as port:
+        observers = Observers(time.time)
+        board = observers.board
+        async with serve("127.0.0.1", 0, metrics=observers.metrics, board=board, orders=orders, token=token) as port:
             yield Server(store, port, told, rung)
 
 

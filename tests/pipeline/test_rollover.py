@@ -9,7 +9,9 @@ from poller.model.facts import BatchInvoked, CheckpointWritten, Fact, MappingPro
 from poller.model.outcome import Failed
 from poller.model.ports import Store
 from poller.model.record import Record
-from poller.service.standing import Standings
+from poller.service.board import MappingView
+from poller.service.observers import Observers
+from poller.service.standing import Standing
 from poller.stores.memory import MemoryStore
 from tests.pipeline.doubles import HOUR, FakeFunction, FakeStream, Shard, now, until, virtual, world
 
@@ -41,17 +43,19 @@ class Rolling(FakeStream):
 
 @virtual
 async def test_shards_that_end_every_four_hours_and_vanish_after_a_day_leave_nothing_behind_for_three_days():
-    stream, function, standings = Rolling(), FakeFunction(), Standings()
+    stream, function, observers = Rolling(), FakeFunction(), Observers(now)
+    observers.board.configured([MappingView(name="m", uuid="", configuration={}, enabled=True)])
     held: list[tuple[int, int, int]] = []
     async with MemoryStore().open() as store, world(stream, function, store, poll_interval=300) as mapping:
         for generation in range(GENERATIONS):
             await stream.roll(generation)
             await anyio.sleep(300)
             for fact in mapping.facts:
-                standings.observe(fact, now())
+                observers.observe(fact)
             gc.collect()
             objects = sum(isinstance(each, Record | Shard | ShardMoved) for each in gc.get_objects())
-            held.append((len(await keys(store)), len(standings.of("m")), objects))
+            standings = sum(isinstance(each, Standing) for each in gc.get_objects())
+            held.append((len(await keys(store)), standings, objects))
             assert mapping.told(RecordsDropped) == []
             moved = mapping.told(ShardMoved)
             mapping.facts.clear()

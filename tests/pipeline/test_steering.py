@@ -18,7 +18,8 @@ from poller.model.facts import RecordsDropped, ShardSought, ShardStands
 from poller.model.outcome import Failed
 from poller.model.ports import Row, Store
 from poller.model.record import After, At, From, Position, TrimHorizon
-from poller.service.standing import Standings
+from poller.service.board import MappingView
+from poller.service.observers import Observers
 from poller.stores.memory import MemoryStore
 from tests.pipeline.doubles import FakeFunction, FakeQueue, FakeStream, StoreAround, World, now, until, virtual
 from tests.pipeline.replicas import Replica, running
@@ -169,11 +170,16 @@ async def test_a_paused_shard_is_one_shard_and_its_age_grows_all_the_while():
         mine = {int(each.id) for each in play.scene.stream.shards["shard-003"].records if each.arrived > paused_at}
         assert not mine & set(play.scene.function.succeeded)
         assert others <= set(play.scene.function.succeeded)
-        standings = Standings()
+        observers = Observers(now)
+        observers.board.configured([MappingView(name="m", uuid="", configuration={}, enabled=True)])
         (owner,) = (each for each in play.fleet if "shard-003" in each.owned)
         for fact in owner.facts:
-            standings.observe(fact, now())
-        age = standings.of("m")["shard-003"].age(now())
+            observers.observe(fact)
+        (age,) = (
+            each["iterator_age_seconds"]
+            for each in observers.board.document()[0]["shards"]
+            if each["id"] == "shard-003"
+        )
         assert age is not None
         assert age > 60
         await play.resume("shard-003")

@@ -29,7 +29,8 @@ from poller.model.facts import (
 )
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
 from poller.service.board import Board, MappingView
-from poller.service.standing import iterator_age
+from poller.service.standing import Standings, iterator_age
+from poller.service.takers import joined
 
 STREAM = "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"
 TABLE = "arn:aws:dynamodb:eu-west-1:111122223333:table/orders/stream/2026-01-01T00:00:00.000"
@@ -44,11 +45,13 @@ class Seen:
     board: Board = field(init=False)
 
     def __post_init__(self) -> None:
-        self.board = Board(lambda: self.now)
+        standings = Standings(lambda: self.now)
+        self.board = Board(lambda: self.now, standings)
+        self._observe = joined(standings.takers, self.board.takers)
 
     def observe(self, *facts: Fact) -> None:
         for fact in facts:
-            self.board.observe(fact)
+            self._observe(fact)
 
     def mapping(self, name: str = "m") -> dict[str, Any]:
         (told,) = [told for told in self.board.document() if told["name"] == name]
@@ -468,12 +471,21 @@ def test_a_mapping_that_stays_configured_keeps_what_is_known_of_it(seen: Seen):
 @pytest.mark.parametrize("by", ["fact", "configuration"])
 def test_a_removed_mapping_is_gone_and_its_last_words_do_not_bring_it_back(seen: Seen, by: str):
     seen.observe(read(), owned())
-    if by == "fact":
-        seen.observe(MappingRemoved(mapping="m"))
-    else:
+    if by == "configuration":
         seen.board.configured([])
+        seen.observe(read(), owned(), invoked(BOOM))
+        assert seen.board.document() == []
+    seen.observe(MappingRemoved(mapping="m"))
     seen.observe(read(), owned(), invoked(BOOM))
     assert seen.board.document() == []
     seen.board.configured([view()])
     assert seen.mapping()["shards"] == []
     assert seen.mapping()["LastProcessingResult"] == "No records processed"
+
+
+def test_a_mapping_that_is_put_back_while_its_last_batches_are_under_way_shows_them(seen: Seen):
+    seen.observe(owned(), BatchSent(mapping="m", shard="s1", records=10, age=60.0))
+    seen.board.configured([])
+    assert seen.board.document() == []
+    seen.board.configured([view()])
+    assert (seen.shard()["records_in_flight"], seen.shard()["invocations_in_flight"]) == (10, 1)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from poller.model.facts import (
     BatchInvoked,
@@ -47,6 +49,7 @@ from poller.model.facts import (
 from poller.model.outcome import Failed, Outcome, Partial, Refused, Replied, Unavailable
 from poller.service.log_table import LINES
 from poller.service.logs import LogFacts, configure
+from poller.service.takers import joined
 
 ROOT = Path(__file__).parents[2]
 TABLE = {line.message: line for line in LINES}
@@ -144,17 +147,17 @@ FACTS: tuple[Fact, ...] = (
 """Every fact in every way that it may be."""
 
 
-def logged(facts: Iterable[Fact], *pauses: float) -> list[dict[str, Any]]:
-    """The lines at debug of facts that are each told after these pauses, in seconds."""
+def logged(facts: Iterable[Fact], *pauses: float, level: str = "debug") -> list[dict[str, Any]]:
+    """The lines of facts that are each told after these pauses, in seconds."""
     root, ours = logging.getLogger(), logging.getLogger("poller")
     before = list(root.handlers), root.level, ours.level
     stream, now = io.StringIO(), 1000.0
-    configure("debug", "json", stream)
-    log = LogFacts(lambda: now)
+    configure(level, "json", stream)
+    log = joined(LogFacts(lambda: now).takers)
     for fact in facts:
         for pause in pauses:
             now += pause
-            log.observe(fact)
+            log(fact)
     logging.captureWarnings(capture=False)
     root.handlers[:] = before[0]
     root.setLevel(before[1])
@@ -216,3 +219,14 @@ def test_what_the_table_marks_and_nothing_else_is_told_once_a_minute(fact: Fact)
     for message in {line["message"] for line in lines}:
         times = sum(line["message"] == message for line in lines)
         assert times == (1 if TABLE[message].again else 2)
+
+
+@given(st.lists(st.sampled_from(FACTS), max_size=30), st.sampled_from([0.0, 25.0, 61.0]))
+def test_who_does_not_debug_reads_the_same_lines_but_for_those_at_debug(facts: list[Fact], pause: float):
+    told = [line for line in logged(facts, pause) if line["level"] != "DEBUG"]
+    assert [strip(line) for line in logged(facts, pause, level="info")] == [strip(line) for line in told]
+
+
+def strip(line: dict[str, Any]) -> dict[str, Any]:
+    """A line without the moment at which it was written."""
+    return {name: value for name, value in line.items() if name != "time"}

@@ -32,6 +32,7 @@ from poller.model.facts import (
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
 from poller.service.log_lines import ConsoleFormatter, JsonFormatter, one_line
 from poller.service.logs import Format, LogFacts, configure
+from poller.service.takers import joined
 
 HOSTILE = "Boom\n2026-01-01T00:00:00.000Z ERROR forged\r\x1b[2J\u2028\u202ered"
 
@@ -40,17 +41,19 @@ HOSTILE = "Boom\n2026-01-01T00:00:00.000Z ERROR forged\r\x1b[2J\u2028\u202ered"
 class Log:
     """Facts said to a stream, with a clock turned by hand."""
 
+    level: str
     stream: io.StringIO = field(default_factory=io.StringIO)
     now: float = 1000.0
 
     def __post_init__(self) -> None:
-        self.facts = LogFacts(lambda: self.now)
+        configure(self.level, "json", self.stream)
+        self.observe = joined(LogFacts(lambda: self.now).takers)
 
     def say(self, *facts: Fact) -> list[dict[str, Any]]:
         """The lines that these facts make."""
         start = len(self.stream.getvalue())
         for fact in facts:
-            self.facts.observe(fact)
+            self.observe(fact)
         return [json.loads(line) for line in self.stream.getvalue()[start:].splitlines()]
 
     def levels(self, *facts: Fact) -> list[tuple[str, str]]:
@@ -70,16 +73,12 @@ def logging_as_it_was() -> Iterator[None]:
 
 @pytest.fixture
 def log() -> Log:
-    made = Log()
-    configure("info", "json", made.stream)
-    return made
+    return Log("info")
 
 
 @pytest.fixture
 def debug() -> Log:
-    made = Log()
-    configure("debug", "json", made.stream)
-    return made
+    return Log("debug")
 
 
 def invoked(outcome: Outcome, *, attempt: int = 1, retry_in: float | None = 2.0, shard: str = "s1") -> BatchInvoked:
@@ -134,7 +133,7 @@ def test_time_is_utc_with_milliseconds():
 def test_console_line_reads_as_time_level_message_and_fields():
     stream = io.StringIO()
     configure("info", "console", stream)
-    LogFacts(lambda: 0.0).observe(invoked(BOOM, attempt=3, retry_in=1.25))
+    joined(LogFacts(lambda: 0.0).takers)(invoked(BOOM, attempt=3, retry_in=1.25))
     (line,) = stream.getvalue().splitlines()
     assert line[24:] == (
         " WARN  function failed  mapping=m shard=s1 "
@@ -146,8 +145,8 @@ def test_console_line_reads_as_time_level_message_and_fields():
 def test_hostile_reason_cannot_forge_a_line_or_move_the_cursor(form: Format):
     stream = io.StringIO()
     configure("debug", form, stream)
-    LogFacts(lambda: 0.0).observe(invoked(Failed(reason=HOSTILE)))
-    LogFacts(lambda: 0.0).observe(FunctionPrinted(function="f", request_id=HOSTILE, line=HOSTILE))
+    joined(LogFacts(lambda: 0.0).takers)(invoked(Failed(reason=HOSTILE)))
+    joined(LogFacts(lambda: 0.0).takers)(FunctionPrinted(function="f", request_id=HOSTILE, line=HOSTILE))
     said = stream.getvalue()
     assert len(said.splitlines()) == 2
     assert all(c.isprintable() or c == "\n" for c in said)

@@ -22,7 +22,7 @@ from poller.model.facts import (
 )
 from poller.service.families import FAMILIES, PROCESS
 from poller.service.merge import Page, Tally, parse, render
-from poller.service.metrics import Metrics
+from poller.service.observers import Observers
 
 HOSTILE = 'a "name" with \\ and\nlines\u2028and } 1'
 
@@ -65,7 +65,7 @@ def test_gauges_are_joined_as_the_table_says(name: str, told: tuple[float, float
 
 
 def test_every_gauge_of_every_process_is_in_the_table():
-    metrics = Metrics(lambda: 0.0)
+    metrics = Observers(lambda: 0.0).metrics
     known = {family.name for family in (*FAMILIES, *PROCESS)}
     assert {name for name, block in parse(metrics.scrape()[0].decode()).items() if block.kind == "gauge"} <= known
 
@@ -147,18 +147,18 @@ def test_totals_are_the_sum_of_all_that_was_seen_and_never_go_down(events: list[
         shown = now
 
 
-def observed(shards: int) -> Metrics:
-    metrics = Metrics(lambda: 1000.0)
-    metrics.observe(Reloaded(successful=True, at=5.0))
-    metrics.observe(MappingMoved(mapping=HOSTILE, state="Enabled", reason=""))
+def observed(shards: int) -> Observers:
+    observers = Observers(lambda: 1000.0)
+    observers.observe(Reloaded(successful=True, at=5.0))
+    observers.observe(MappingMoved(mapping=HOSTILE, state="Enabled", reason=""))
     for number in range(shards):
-        metrics.observe(ShardMoved(mapping=HOSTILE, shard=str(number), to="owned"))
-        metrics.observe(
+        observers.observe(ShardMoved(mapping=HOSTILE, shard=str(number), to="owned"))
+        observers.observe(
             SourceRead(mapping=HOSTILE, shard=str(number), outcome="records", records=3, seconds=0.3, behind=0.0)
         )
-        metrics.observe(BatchSent(mapping=HOSTILE, shard=str(number), records=3, age=0.1 * number))
-    metrics.observe(FunctionPrinted(function="f", request_id="", line=""))
-    return metrics
+        observers.observe(BatchSent(mapping=HOSTILE, shard=str(number), records=3, age=0.1 * number))
+    observers.observe(FunctionPrinted(function="f", request_id="", line=""))
+    return observers
 
 
 def without_process(families: Any) -> list[Any]:
@@ -170,7 +170,7 @@ def without_process(families: Any) -> list[Any]:
 
 
 def test_one_process_alone_is_told_as_it_tells_itself():
-    metrics = observed(2)
+    metrics = observed(2).metrics
     text = metrics.scrape()[0].decode()
     told = render(tally("a").merge({"a": parse(text)}), openmetrics=False)
     assert parse(told) == parse(text)
@@ -180,7 +180,7 @@ def test_one_process_alone_is_told_as_it_tells_itself():
 
 
 def test_the_openmetrics_form_is_what_a_process_alone_would_tell():
-    metrics = observed(2)
+    metrics = observed(2).metrics
     alone = metrics.scrape("application/openmetrics-text; version=1.0.0")[0].decode()
     told = render(tally("a").merge({"a": parse(metrics.scrape()[0].decode())}), openmetrics=True)
     ours, theirs = (
@@ -192,7 +192,7 @@ def test_the_openmetrics_form_is_what_a_process_alone_would_tell():
 
 
 def test_histograms_of_several_processes_are_one_histogram():
-    pages = {str(n): parse(observed(n).scrape()[0].decode()) for n in (1, 2, 3)}
+    pages = {str(n): parse(observed(n).metrics.scrape()[0].decode()) for n in (1, 2, 3)}
     text = render(tally(*pages).merge(pages), openmetrics=False)
     samples = {
         (sample.name, sample.labels.get("le", "")): sample.value
@@ -208,9 +208,9 @@ def test_histograms_of_several_processes_are_one_histogram():
 
 def test_a_mapping_that_a_process_has_removed_is_not_told_of_it():
     removing, found = observed(1), tally("a")
-    found.merge({"a": parse(removing.scrape()[0].decode())})
+    found.merge({"a": parse(removing.metrics.scrape()[0].decode())})
     removing.observe(MappingRemoved(mapping=HOSTILE))
-    found.merge({"a": parse(removing.scrape()[0].decode())})
+    found.merge({"a": parse(removing.metrics.scrape()[0].decode())})
     found.ended("a")
     found.begun("b")
     assert not [series for series in values(found.merge({"b": counting(1)})) if "mapping=" in series]
@@ -218,7 +218,7 @@ def test_a_mapping_that_a_process_has_removed_is_not_told_of_it():
 
 @pytest.mark.parametrize("name", ["poller_batch_records_bucket", "poller_polls_total", "python_info"])
 def test_only_what_is_asked_for_is_told(name: str):
-    metrics = observed(1)
+    metrics = observed(1).metrics
     page = tally("a").merge({"a": parse(metrics.scrape()[0].decode())})
     told = render(page, openmetrics=False, names=[name])
     asked = [line for line in told.split("\n") if line.startswith("# TYPE")]

@@ -33,6 +33,8 @@ from poller.model.facts import (
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
 from poller.service.families import FAMILIES, PROCESS
 from poller.service.metrics import Metrics
+from poller.service.standing import Standings
+from poller.service.takers import joined
 
 CONTRACT = {
     ("poller_iterator_age_seconds", "gauge", ("mapping", "shard")),
@@ -88,11 +90,13 @@ class Scraped:
 
     def __init__(self) -> None:
         self.time = Time()
-        self.metrics = Metrics(self.time)
+        standings = Standings(self.time)
+        self.metrics = Metrics(self.time, standings)
+        self._observe = joined(standings.takers, self.metrics.takers)
 
     def observe(self, *facts: Fact) -> None:
         for fact in facts:
-            self.metrics.observe(fact)
+            self._observe(fact)
 
     def text(self, accept: str = "", *names: str) -> str:
         return self.metrics.scrape(accept, names)[0].decode()

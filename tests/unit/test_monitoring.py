@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from poller.service.families import FAMILIES, PROCESS, Family
-from poller.service.metrics import Metrics
+from poller.service.observers import Observers
 from tests.unit.promql import Metric, Unknown, exported, labels_of, names_in, queries
 from tools.dashboard import dashboard
 from tools.metrics_page import page
@@ -66,7 +66,7 @@ def test_promtool_finds_each_rule_to_do_what_its_cases_say():
 
 
 def test_promtool_has_nothing_to_say_against_the_names_types_and_help_of_a_scrape():
-    text, _ = Metrics(lambda: 1000.0).scrape()
+    text, _ = Observers(lambda: 1000.0).metrics.scrape()
     ours = "".join(line for line in text.decode().splitlines(keepends=True) if "poller_" in line)
     assert promtool("check", "metrics", told=ours) == ""
 
