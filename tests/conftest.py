@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import hypothesis
+
 _CONFIG = Path(__file__).parent / "servers" / "aws_config"
 
 os.environ.update(
@@ -14,3 +16,7 @@ os.environ.update(
 )
 for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
     os.environ.pop(name, None)
+
+# A property is about values; a machine that does something else for a fifth of a second proves nothing against it.
+hypothesis.settings.register_profile("poller", deadline=None)
+hypothesis.settings.load_profile("poller")
