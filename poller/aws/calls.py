@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
+
+import msgspec
 
 from poller.model.ports import Admit
 
@@ -12,8 +13,7 @@ UNKNOWN_LENGTH_BYTES = 16_777_216
 """What an answer without Content-Length is admitted as: a page of 10 MiB, in base64, and its frame."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an HTTP server said to an invocation, whatever its status."""
 
     status: int
