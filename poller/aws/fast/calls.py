@@ -16,7 +16,7 @@ from msgspec.json import encode
 from poller.aws.calls import Answer
 from poller.aws.errors import FOREIGN_ERRORS, translated, translated_error
 from poller.aws.fast.connection import Overdue
-from poller.aws.fast.exchange import Exchange, Reply, ServersTime
+from poller.aws.fast.exchange import Exchange, ServersTime
 from poller.aws.fast.forms import Client, form_of, rehearse
 from poller.aws.fast.pool import Pool
 from poller.aws.fast.signing import Form
@@ -77,7 +77,10 @@ class FastCalls:
         key = (service, stream_arn)
         exchange = self._exchanges.get(key) or await self._learnt(key, service, "GetRecords", parameters)
         try:
-            return _body(await exchange.send(encode(parameters), admit=admit), "GetRecords")
+            reply = await exchange.send(encode(parameters), admit=admit)
+            if reply.status < 300:
+                return reply.body
+            raise ClientError(reply.parsed(), "GetRecords")
         except FOREIGN_ERRORS as error:
             raise translated_error(service, "GetRecords", error) from error
 
@@ -134,7 +137,10 @@ class FastCalls:
             key, "sqs", operation, parameters, repeatable=operation != _RECEIVE
         )
         try:
-            return _body(await exchange.send(encode(parameters), admit=admit), operation)
+            reply = await exchange.send(encode(parameters), admit=admit)
+            if reply.status < 300:
+                return reply.body
+            raise ClientError(reply.parsed(), operation)
         except FOREIGN_ERRORS as error:
             raise translated_error("sqs", operation, error) from error
 
@@ -170,12 +176,6 @@ class FastCalls:
             # A function has the time that its caller gives it.
             self._pools[kind] = Pool(self._trust, silence=math.inf if service == "lambda" else _SILENCE)
         return Exchange(form, self._pools[kind], credentials, self._times[service], repeatable=repeatable)
-
-
-def _body(reply: Reply, operation: str) -> bytes | bytearray:
-    if 200 <= reply.status < 300:
-        return reply.body
-    raise ClientError(reply.parsed(), operation)
 
 
 def _header(trace: str) -> bytes:

@@ -179,8 +179,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, count: int) -> None:
         """So many bytes have come."""
-        answer = self.answer
-        if self._waiter is None or answer.whole:
+        answer, waiter = self.answer, self._waiter
+        if waiter is None or answer.whole:
             self._end(HTTPClientError(error="the server said something that nobody asked for"))
             return
         self.heard = True
@@ -194,7 +194,10 @@ class Connection(asyncio.BufferedProtocol):
             self._end(HTTPClientError(error=error))
             return
         if self.answer.whole:
-            self._wake()
+            if self._drained is None and not waiter.done():
+                waiter.set_result(None)
+            else:
+                self._wake()
         elif self._hold and answer.told:
             self._held = True
             self._to().pause_reading()

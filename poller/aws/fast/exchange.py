@@ -149,6 +149,7 @@ class Exchange:
             digest = (await anyio.to_thread.run_sync(sha256, body)).hexdigest()
         else:
             digest = sha256(body).hexdigest()
+        hold, limit = (False, ANSWER_LIMIT_BYTES) if admit is None else (True, PAGE_LIMIT_BYTES)
         pool, origin = self._pool, self._origin
         new = corrected = False
         while True:
@@ -156,7 +157,15 @@ class Exchange:
             if connection is None:
                 connection = await _by(deadline, pool.take(origin, new=new))
             try:
-                reply = await self._spoken(connection, body, digest, admit, more, deadline)
+                moment = int(time.time() + self._time.ahead)
+                if moment != self._asked_at:
+                    await _by(deadline, self._ask_for_keys(moment))
+                head = self._heads.head(digest, len(body), self._keys, moment, more=more)
+                await connection.ask(head, body, limit=limit, hold=hold, deadline=deadline)
+                if admit is not None:
+                    await _admitted(connection, admit)
+                answer = connection.answer
+                reply = Reply(answer.status, answer.headers.copy(), answer.take(), moment)
             except ConnectionClosedError:
                 stale = connection.used and not connection.heard
                 if not stale or (connection.touched and not self._repeatable):
@@ -169,31 +178,21 @@ class Exchange:
             finally:
                 pool.give_back(origin, connection)
 
-    async def _spoken(
-        self, connection: Connection, body: bytes, digest: str, admit: Admit | None, more: bytes, deadline: float
-    ) -> Reply:
-        moment = int(time.time() + self._time.ahead)
-        if moment != self._asked_at:
-            await _by(deadline, self._ask_for_keys(moment))
-        head = self._heads.head(digest, len(body), self._keys, moment, more=more)
-        answer = connection.answer
-        if admit is None:
-            await connection.ask(head, body, limit=ANSWER_LIMIT_BYTES, hold=False, deadline=deadline)
-        else:
-            await connection.ask(head, body, limit=PAGE_LIMIT_BYTES, hold=True, deadline=deadline)
-            limit = ANSWER_LIMIT_BYTES
-            if 200 <= answer.status < 300:
-                await admit(UNKNOWN_LENGTH_BYTES if answer.length is None else answer.length)
-                limit = PAGE_LIMIT_BYTES
-            if not answer.whole:
-                await connection.rest(limit)
-        return Reply(answer.status, answer.headers.copy(), answer.take(), moment)
-
     async def _ask_for_keys(self, moment: int) -> None:
         """Ask for credentials once a second, or for each request where they are about to end: asking is not cheap."""
         self._keys = await self._credentials.get_frozen_credentials()
         ends = isinstance(self._credentials, RefreshableCredentials) and self._credentials.refresh_needed()
         self._asked_at = -1 if ends else moment
+
+
+async def _admitted(connection: Connection, admit: Admit) -> None:
+    """Wait until the answer may be taken, where it is a page, and take what is not there yet."""
+    answer, limit = connection.answer, ANSWER_LIMIT_BYTES
+    if 200 <= answer.status < 300:
+        limit = PAGE_LIMIT_BYTES
+        await admit(UNKNOWN_LENGTH_BYTES if answer.length is None else answer.length)
+    if not answer.whole:
+        await connection.rest(limit)
 
 
 async def _by(deadline: float, work: Awaitable[T]) -> T:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit
@@ -71,17 +71,21 @@ class Pool:
         """So many more calls may be under way."""
         self._waiting: deque[asyncio.Future[None]] = deque()
         """Calls that wait for another to be over; each is handed the turn of one."""
-        self._idle: dict[Origin, list[Connection]] = {}
+        self._idle: defaultdict[Origin, list[Connection]] = defaultdict(list)
         self._open: set[Connection] = set()
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._sweeping: asyncio.TimerHandle | None = None
 
     def idle(self, origin: Origin) -> Connection | None:
-        """A connection that was used before, to be given back in any case; None where `take` has to be awaited."""
-        connection = self._kept(origin) if self._left else None
-        if connection is not None:
+        """A connection that was used before, to be given back in any case; None where `take` has to be awaited.
+
+        It may have ended meanwhile, as it may while it is asked: asking it tells.
+        """
+        idle = self._idle.get(origin)
+        if idle and self._left:
             self._left -= 1
-        return connection
+            return idle.pop()
+        return None
 
     async def take(self, origin: Origin, *, new: bool = False) -> Connection:
         """A connection, to be given back in any case.
@@ -95,7 +99,8 @@ class Pool:
         """
         await self._turn()
         try:
-            return (None if new else self._kept(origin)) or await self._connected(origin)
+            idle = self._idle.get(origin)
+            return idle.pop() if idle and not new else await self._connected(origin)
         except BaseException:
             self._over()
             raise
@@ -103,18 +108,13 @@ class Pool:
     def give_back(self, origin: Origin, connection: Connection) -> None:
         """The call is over, well or not: a connection with a whole answer behind it is kept."""
         if connection.done():
-            self._idle.setdefault(origin, []).append(connection)
+            self._idle[origin].append(connection)
             if self._sweeping is None:
                 self._sweep()
-        self._over()
-
-    def _kept(self, origin: Origin) -> Connection | None:
-        idle = self._idle.get(origin)
-        while idle:
-            connection = idle.pop()
-            if connection.usable:
-                return connection
-        return None
+        if self._waiting:
+            self._over()
+        else:
+            self._left += 1
 
     async def _turn(self) -> None:
         if self._left:

@@ -22,7 +22,7 @@ class Reading:
     bytes go there, and `filled` says how many they were.
     """
 
-    __slots__ = ("_at", "_beside", "_body", "_chunked", "_interim", "_limit", "_measured", "_parser", "_pieces", "_seen",
+    __slots__ = ("_beside", "_body", "_chunked", "_interim", "_limit", "_measured", "_parser", "_pieces", "_seen",
                  "_size", "headers", "keep", "length", "on_body", "on_header", "room", "status", "told", "whole")  # fmt: skip
 
     def __init__(self) -> None:
@@ -32,12 +32,13 @@ class Reading:
         self.on_header = self._seen.setdefault
         self.on_body = self._pieces.append
         self._parser = HttpResponseParser(self)
+        self._chunked = self._interim = False
+        self.status = 0
         self.begin(0)
 
     def begin(self, limit: int) -> None:
         """Expect an answer whose body is no larger than `limit` bytes."""
         self._limit = limit
-        self.status = 0
         self._seen.clear()
         self.headers: dict[bytes, bytes] = self._seen
         """As they came, in order, of several with one name the first; until the next answer begins."""
@@ -50,10 +51,8 @@ class Reading:
         self.keep = False
         """The server will take another request on this connection."""
         self.room: memoryview | None = None
-        self._chunked = False
-        self._interim = False
         self._pieces.clear()
-        self._measured = self._size = self._beside = self._at = 0
+        self._measured = self._size = self._beside = 0
         self._body: bytearray | None = None
 
     def feed(self, data: memoryview) -> None:
@@ -94,10 +93,9 @@ class Reading:
         if self.told and not self.whole and self.length is not None:
             begun = b"".join(self._pieces)
             self._pieces.clear()
-            self._at = len(begun)
             self._body = bytearray(self.length)
-            self._body[: self._at] = begun
-            self.room = memoryview(self._body)[self._at :]
+            self._body[: len(begun)] = begun
+            self.room = memoryview(self._body)[len(begun) :]
 
     def filled(self, count: int) -> None:
         """So many bytes were put into `room`."""
@@ -153,7 +151,8 @@ class Reading:
             self._frame()
         else:  # and so no Transfer-Encoding beside it, which the parser refuses
             self.length = int(length)
-        self._bound(self._limit)
+        if self.length is not None and self.length > self._limit:
+            self._bound(self._limit)
         self.told = True
         self.keep = self._parser.should_keep_alive()
 
@@ -166,6 +165,7 @@ class Reading:
 
     def _frame(self) -> None:
         """Find out where the body ends, however the server spells it."""
+        self._chunked = False
         for name, value in self._seen.items():
             spelled = name.lower()
             if spelled == b"content-length":
