@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 
 from poller.model.ports import Admit
+
+HotService: TypeAlias = Literal["kinesis", "dynamodbstreams", "sqs", "lambda"]
 
 UNKNOWN_LENGTH_BYTES = 16_777_216
 """What an answer without Content-Length is admitted as: a page of 10 MiB, in base64, and its frame."""
@@ -32,6 +34,17 @@ class HotCalls(Protocol):
 
     Every method raises `Transient`, `Throttled`, `Denied` or a more telling leaf of the error tree.
     """
+
+    async def ready(self, service: HotService, place: str = "") -> None:
+        """Find out how a service is reached, before the first call; nothing is sent.
+
+        Args:
+            service: whose.
+            place: what is asked for: a Kinesis stream's ARN, a function's name or ARN; "" of the others.
+
+        Raises:
+            Denied: its calls cannot be sent from here.
+        """
 
     async def get_records(
         self,

@@ -194,6 +194,8 @@ class _Lambda:
     async def check(self) -> float | None:
         """Ask Lambda whether we may invoke: a dry run. Answers the function's timeout, None if we may not ask for it."""
         settings = self._settings
+        calls = await self._aws.calls(region=settings.region, role_arn=settings.role_arn)
+        await calls.ready("lambda", settings.function)
         client = await self._aws.client("lambda", region=settings.region, role_arn=settings.role_arn)
         with translated("lambda", "Invoke"):
             await client.invoke(FunctionName=settings.function, InvocationType="DryRun")
