@@ -14,7 +14,6 @@ import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -25,7 +24,7 @@ from botocore.exceptions import ConnectionClosedError
 from botocore.parsers import JSONParser
 
 from poller.aws.calls import UNKNOWN_LENGTH_BYTES
-from poller.aws.fast.connection import Connection, Overdue
+from poller.aws.fast.connection import Overdue
 from poller.aws.fast.pool import Origin, Pool
 from poller.aws.fast.signing import Form, Heads
 from poller.model.ports import Admit
@@ -65,7 +64,9 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
     def headers(self) -> dict[str, str]:
         """By their names in lower case."""
-        return {_lower(name): value.decode("utf-8", "replace") for name, value in self.raw_headers.items()}
+        return {
+            name.decode("latin-1").lower(): value.decode("utf-8", "replace") for name, value in self.raw_headers.items()
+        }
 
     def parsed(self) -> dict[str, Any]:
         """An error's account, as botocore reads it."""
@@ -162,9 +163,13 @@ class Exchange:
                     await _by(deadline, self._ask_for_keys(moment))
                 head = self._heads.head(digest, len(body), self._keys, moment, more=more)
                 await connection.ask(head, body, limit=limit, hold=hold, deadline=deadline)
-                if admit is not None:
-                    await _admitted(connection, admit)
                 answer = connection.answer
+                if admit is not None:
+                    page = 200 <= answer.status < 300
+                    if page:
+                        await admit(UNKNOWN_LENGTH_BYTES if answer.length is None else answer.length)
+                    if not answer.whole:
+                        await connection.rest(PAGE_LIMIT_BYTES if page else ANSWER_LIMIT_BYTES)
                 reply = Reply(answer.status, answer.headers.copy(), answer.take(), moment)
             except ConnectionClosedError:
                 stale = connection.used and not connection.heard
@@ -185,16 +190,6 @@ class Exchange:
         self._asked_at = -1 if ends else moment
 
 
-async def _admitted(connection: Connection, admit: Admit) -> None:
-    """Wait until the answer may be taken, where it is a page, and take what is not there yet."""
-    answer, limit = connection.answer, ANSWER_LIMIT_BYTES
-    if 200 <= answer.status < 300:
-        limit = PAGE_LIMIT_BYTES
-        await admit(UNKNOWN_LENGTH_BYTES if answer.length is None else answer.length)
-    if not answer.whole:
-        await connection.rest(limit)
-
-
 async def _by(deadline: float, work: Awaitable[T]) -> T:
     """Wait for the few things that take time before a connection can be asked, which keeps to the deadline by itself."""
     if deadline == math.inf:
@@ -206,12 +201,6 @@ async def _by(deadline: float, work: Awaitable[T]) -> T:
         if left.expired():
             raise Overdue from None
         raise
-
-
-@lru_cache(maxsize=256)
-def _lower(name: bytes) -> str:
-    """A header's name; servers send the same few over and over."""
-    return name.decode("latin-1").lower()
 
 
 def _code(reply: Reply) -> str:
