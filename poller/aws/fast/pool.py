@@ -79,7 +79,7 @@ class Pool:
     def idle(self, origin: Origin) -> Connection | None:
         """A connection that was used before, to be given back in any case; None where `take` has to be awaited.
 
-        It may have ended meanwhile, as it may while it is asked: asking it tells.
+        It may have ended just now, as it may while it is asked: asking it tells.
         """
         idle = self._idle.get(origin)
         if idle and self._left:
@@ -169,8 +169,13 @@ class Pool:
         except OSError as error:
             raise EndpointConnectionError(endpoint_url=where, error=error) from error
         self._open.add(connection)
-        connection.gone.add_done_callback(lambda _: self._open.discard(connection))
+        connection.gone.add_done_callback(lambda _: self._forget(origin, connection))
         return connection
+
+    def _forget(self, origin: Origin, connection: Connection) -> None:
+        self._open.discard(connection)
+        if connection in self._idle[origin]:
+            self._idle[origin].remove(connection)
 
     def _close_eldest(self) -> None:
         """Make room for a connection to another origin."""

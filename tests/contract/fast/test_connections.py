@@ -433,6 +433,27 @@ async def test_an_idle_connection_makes_room_for_one_to_another_place():
         assert (one.connections, other.connections) == (3, 3)
 
 
+async def test_connections_that_the_server_has_closed_are_no_longer_kept():
+    lines: list[Line] = []
+
+    async def talk(line: Line) -> None:
+        lines.append(line)
+        await answering(line)
+
+    async with talking(talk) as seen, pool_of() as pool:
+        exchange = exchange_over(pool, seen.url, repeatable=False)
+        await asyncio.gather(*(exchange.send(b"{}") for _ in range(5)))
+        assert seen.connections == 5
+        for line in lines[1:]:
+            line.writer.close()
+        while seen.open > 1:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        for _ in range(5):
+            assert (await exchange.send(b"{}")).body == b"{}"
+        assert seen.connections == 5, "the one that is left is used"
+
+
 async def test_a_connection_that_nobody_needs_is_closed_and_one_in_use_is_not():
     held = anyio.Event()
 
