@@ -175,14 +175,20 @@ def _measured(path: Path, reads: int, profile: cProfile.Profile | None) -> float
     return (at[1] - at[0]) * 1e6 / (reads - 1 - reads // 10)
 
 
-def _show(profile: cProfile.Profile, reads: int, lines: int) -> None:
+def show(profile: cProfile.Profile, times: int, lines: int) -> None:
+    """Print where the time went, for each of so many times."""
     stats = pstats.Stats(profile)
     rows = sorted(stats.stats.items(), key=lambda row: -row[1][2])  # type: ignore[attr-defined]
-    print(f"  calls of Python and C functions for each read: {stats.total_calls / reads:.0f}")  # type: ignore[attr-defined]
+    print(f"  calls of Python and C functions each time: {stats.total_calls / times:.0f}")  # type: ignore[attr-defined]
     print(f"  {'own us':>8} {'us':>8} {'calls':>7}")
     for (file, line, name), (_, calls, own, whole, _) in rows[:lines]:
         where = "/".join(file.split("/")[-2:])
-        print(f"  {own * 1e6 / reads:>8.2f} {whole * 1e6 / reads:>8.2f} {calls / reads:>7.2f}  {where}:{line} {name}")
+        print(f"  {own * 1e6 / times:>8.2f} {whole * 1e6 / times:>8.2f} {calls / times:>7.2f}  {where}:{line} {name}")
+
+
+def begin_counting(control: str) -> None:
+    """Have valgrind, under which this process runs, count from here on."""
+    subprocess.run([control, "-i", "on", str(os.getpid())], check=True, stdout=subprocess.DEVNULL)
 
 
 def _counted(path: Path, control: str) -> None:
@@ -192,7 +198,7 @@ def _counted(path: Path, control: str) -> None:
 
     def mark(number: int) -> None:
         if number == begin:
-            subprocess.run([control, "-i", "on", str(os.getpid())], check=True, stdout=subprocess.DEVNULL)
+            begin_counting(control)
         if number in places:
             os.getloadavg()
 
@@ -218,7 +224,7 @@ def main() -> None:
         profile = cProfile.Profile() if asked.lines else None
         print(f"{name:<15} {_measured(PATHS[name], asked.batches, profile):8.1f} us for each read and batch")
         if profile:
-            _show(profile, asked.batches * 9 // 10, asked.lines)
+            show(profile, asked.batches * 9 // 10, asked.lines)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Holds the hot path to a budget of instructions: counted by valgrind, they are the same on a busy machine as on an idle one.
 
 `python -m benchmarks.instructions [--write] [--only NAME ...]`. What is counted is in `hot_path.py`, which only computes,
-per record; and in `inside.py`, all that a mapping does besides sockets, per read and batch. A figure is the difference
-between a long stretch and a short one, so that neither the start nor the counting is in it. Two runs differ by less than
-0.01 % where there is only computing, and by less than 1 % where there is an event loop. Interpreters differ by more than
+per record; in `inside.py`, all that a mapping does besides sockets, per read and batch; and in `calls.py`, the hot calls
+over sockets, per call, without the kernel's part (and without large events, whose digest would be all there is). A figure is the difference between a long stretch and a short one, so
+that neither the start nor the counting is in it. Two runs differ by less than 0.01 % where there is only computing, and
+by less than 1 % where there is an event loop. Interpreters differ by more than
 the budget allows: each kind has its own, and one without is told so and not judged.
 """
 
@@ -21,13 +22,17 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import calls, inside
+from benchmarks.calls import COUNTED
 from benchmarks.hot_path import RECORDS, ROUNDS
-from benchmarks.inside import PATHS, STRETCHES
+from benchmarks.inside import PATHS
 
 BUDGETS = Path(__file__).with_name("instructions.json")
 ALLOWED = 0.05
 """Of the budget, more or less: less, too, so that what was gained is written down and stays."""
 _PATIENCE = 300.0
+_PER = dict.fromkeys(RECORDS, "record") | dict.fromkeys(PATHS, "read and batch") | dict.fromkeys(COUNTED, "call")
+"""What each name is counted for."""
 
 
 def interpreter() -> str:
@@ -39,7 +44,7 @@ def interpreter() -> str:
 
 
 def count(only: Sequence[str] = ()) -> dict[str, float]:
-    """Instructions by name: per record of what only computes, per read and batch of a mapping's whole path.
+    """Instructions by name: per record of what only computes, per read and batch of a mapping's whole path, per call.
 
     Raises:
         SystemExit: there is no valgrind, or it failed.
@@ -50,10 +55,11 @@ def count(only: Sequence[str] = ()) -> dict[str, float]:
         more = ROUNDS[1] - ROUNDS[0]
         for place, (source, records) in enumerate(RECORDS.items()):
             counted[source] = (totals[2 * place + 1] - totals[2 * place]) / (more * records)
-    for name in PATHS:
-        if not only or name in only:
-            short, long = _totals("benchmarks.inside", [name], 2)
-            counted[name] = (long - short) / (STRETCHES[1] - STRETCHES[0])
+    for module, names in ((inside, PATHS), (calls, COUNTED)):
+        for name in names:
+            if not only or name in only:
+                short, long = _totals(module.__name__, [name], 2)
+                counted[name] = (long - short) / (module.STRETCHES[1] - module.STRETCHES[0])
     return {name: round(value, 1) for name, value in counted.items()}
 
 
@@ -89,17 +95,17 @@ def _total(dump: Path) -> int:
 
 
 def judge(counted: dict[str, float], budget: dict[str, float]) -> list[str]:
-    """A line for each source that is off its budget."""
+    """A line for each name that is off its budget; what has none yet is not judged."""
     return [
         f"{name}: {value:,.0f} instructions, {value / budget[name] - 1:+.1%} of its budget"
         for name, value in counted.items()
-        if abs(value / budget[name] - 1) > ALLOWED
+        if name in budget and abs(value / budget[name] - 1) > ALLOWED
     ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Instructions per record of the hot path, against their budget.")
-    parser.add_argument("--only", nargs="+", default=[], choices=[*RECORDS, *PATHS], metavar="NAME")
+    parser.add_argument("--only", nargs="+", default=[], choices=[*_PER], metavar="NAME")
     parser.add_argument("--write", action="store_true", help="make what is counted now the budget")
     asked = parser.parse_args()
     budgets: dict[str, dict[str, float]] = json.loads(BUDGETS.read_text())
@@ -109,7 +115,7 @@ def main() -> None:
         return
     counted = count(asked.only)
     for name, instructions in counted.items():
-        print(f"{name:<15} {instructions:>12,.0f} instructions per {'record' if name in RECORDS else 'read and batch'}")
+        print(f"{name:<15} {instructions:>12,.0f} instructions per {_PER[name]}")
     if asked.write:
         BUDGETS.write_text(json.dumps({**budgets, kind: budgets.get(kind, {}) | counted}, indent=2) + "\n")
     elif wrong := judge(counted, budgets[kind]):

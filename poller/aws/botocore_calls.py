@@ -15,7 +15,7 @@ import anyio
 from aiobotocore.httpsession import AIOHTTPSession
 from botocore.exceptions import ClientError
 
-from poller.aws.calls import UNKNOWN_LENGTH_BYTES, Answer
+from poller.aws.calls import UNKNOWN_LENGTH_BYTES, Answer, HotService
 from poller.aws.errors import translated
 from poller.model.ports import Admit
 
@@ -147,11 +147,13 @@ def _hand_over_any(
 class BotocoreCalls:
     """The hot calls of one region and role. Clients are opened by `opened`, each once."""
 
-    def __init__(
-        self, opened: Callable[[Literal["kinesis", "dynamodbstreams", "sqs", "lambda"]], Awaitable[Client]]
-    ) -> None:
+    def __init__(self, opened: Callable[[HotService], Awaitable[Client]]) -> None:
         self._opened = opened
         self._clients: dict[str, Client] = {}
+
+    async def ready(self, service: HotService, place: str = "") -> None:  # noqa: ARG002  the port's
+        """Find out how a service is reached: see `HotCalls`."""
+        await self._client(service)
 
     async def get_records(
         self,
@@ -221,7 +223,7 @@ class BotocoreCalls:
                     body = await stream.read()
             return Answer(status=metadata["HTTPStatusCode"], headers=metadata["HTTPHeaders"], body=body)
 
-    async def _client(self, service: Literal["kinesis", "dynamodbstreams", "sqs", "lambda"]) -> Client:
+    async def _client(self, service: HotService) -> Client:
         client = self._clients.get(service)
         if client is None:
             client = await self._opened(service)

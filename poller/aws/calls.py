@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
+
+import msgspec
 
 from poller.model.ports import Admit
+
+HotService: TypeAlias = Literal["kinesis", "dynamodbstreams", "sqs", "lambda"]
 
 UNKNOWN_LENGTH_BYTES = 16_777_216
 """What an answer without Content-Length is admitted as: a page of 10 MiB, in base64, and its frame."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an HTTP server said to an invocation, whatever its status."""
 
     status: int
@@ -32,6 +34,17 @@ class HotCalls(Protocol):
 
     Every method raises `Transient`, `Throttled`, `Denied` or a more telling leaf of the error tree.
     """
+
+    async def ready(self, service: HotService, place: str = "") -> None:
+        """Find out how a service is reached, before the first call; nothing is sent.
+
+        Args:
+            service: whose.
+            place: what is asked for: a Kinesis stream's ARN, a function's name or ARN; "" of the others.
+
+        Raises:
+            Denied: its calls cannot be sent from here.
+        """
 
     async def get_records(
         self,

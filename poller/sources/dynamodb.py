@@ -34,11 +34,13 @@ class DynamoDBStream:
     async def open(self, aws: Aws, clock: Clock) -> AsyncIterator[Source]:
         """Open for reading. The stream is not asked for anything yet."""
         region = parse_arn(self.arn).region
+        calls = await aws.calls(region=region, role_arn=self.role_arn)
+        await calls.ready("dynamodbstreams")
         yield _OpenStream(
             arn=self.arn,
             frame=dynamodb_frame(self.arn),
             client=await aws.client("dynamodbstreams", region=region, role_arn=self.role_arn),
-            calls=await aws.calls(region=region, role_arn=self.role_arn),
+            calls=calls,
             clock=clock,
         )
 

@@ -36,11 +36,13 @@ class KinesisStream:
     async def open(self, aws: Aws, clock: Clock) -> AsyncIterator[Source]:
         """Open for reading. The stream is not asked for anything yet."""
         region = parse_arn(self.arn).region
+        calls = await aws.calls(region=region, role_arn=self.role_arn)
+        await calls.ready("kinesis", self.arn)
         yield _OpenStream(
             arn=self.arn,
             frame=kinesis_frame(self.arn, self.role_arn),
             client=await aws.client("kinesis", region=region, role_arn=self.role_arn),
-            calls=await aws.calls(region=region, role_arn=self.role_arn),
+            calls=calls,
             clock=clock,
         )
 

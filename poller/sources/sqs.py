@@ -57,11 +57,13 @@ class SqsQueue:
     async def open(self, aws: Aws, clock: Clock) -> AsyncIterator[Source]:
         """Open for reading. The queue is not asked for anything yet."""
         region = parse_arn(self.arn).region
+        calls = await aws.calls(region=region, role_arn=self.role_arn)
+        await calls.ready("sqs")
         yield _OpenQueue(
             settings=self,
             frame=sqs_frame(self.arn, windowed=self.windowed),
             client=await aws.client("sqs", region=region, role_arn=self.role_arn),
-            calls=await aws.calls(region=region, role_arn=self.role_arn),
+            calls=calls,
             clock=clock,
             ordered=self.fifo,
         )

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from poller.aws.calls import Answer
+from poller.aws.calls import Answer, HotCalls
 from poller.aws.errors import translated
 from poller.model.errors import Denied, Throttled, Transient
 from poller.model.facts import FunctionPrinted
@@ -164,12 +164,13 @@ class _Lambda:
         self._settings = settings
         self._aws = aws
         self._observe = observe
+        self._calls: HotCalls | None = None
 
     async def invoke(self, event: bytes, request_id: str, trace: Trace | None = None) -> Outcome:
         """Invoke and wait for the reply."""
         settings = self._settings
         try:
-            calls = await self._aws.calls(region=settings.region, role_arn=settings.role_arn)
+            calls = self._calls or await self._reached()
             header = trace.xray_header() if trace else ""
             answer = await calls.invoke(settings.function, event, timeout=settings.timeout, trace=header)
         except TimeoutError:
@@ -185,6 +186,10 @@ class _Lambda:
             self._tell(outcome.log_tail, request_id)
         return outcome
 
+    async def _reached(self) -> HotCalls:
+        self._calls = await self._aws.calls(region=self._settings.region, role_arn=self._settings.role_arn)
+        return self._calls
+
     def _tell(self, log_tail: str, request_id: str) -> None:
         """Tell the lines as those of a local function are told. They carry our request id: Lambda's is among them."""
         lines = Lines()
@@ -194,6 +199,7 @@ class _Lambda:
     async def check(self) -> float | None:
         """Ask Lambda whether we may invoke: a dry run. Answers the function's timeout, None if we may not ask for it."""
         settings = self._settings
+        await (await self._reached()).ready("lambda", settings.function)
         client = await self._aws.client("lambda", region=settings.region, role_arn=settings.role_arn)
         with translated("lambda", "Invoke"):
             await client.invoke(FunctionName=settings.function, InvocationType="DryRun")

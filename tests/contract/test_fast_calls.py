@@ -7,6 +7,7 @@ import json
 import os
 import ssl
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,12 +17,13 @@ from typing import TypeAlias
 
 import anyio
 import pytest
+from aiobotocore.credentials import AioRefreshableCredentials
 
 from poller.aws.calls import HotCalls
 from poller.aws.fast.forms import form_of, rehearse
 from poller.aws.session import AwsSettings, Client, open_aws
 from poller.model.errors import Denied, PollerError, Transient
-from tests.contract.fast.talking import Line, talking
+from tests.contract.fast.talking import Line, exchange_over, pool_of, talking
 from tests.contract.reading import admitted, aws_at
 from tests.contract.test_aws_session import ROLE, assumed, signed_by
 from tests.servers.authority import certified
@@ -210,6 +212,36 @@ async def test_credentials_that_end_while_calls_run_are_renewed_once_for_all():
         assert len(server.requests) - len(hot) == 3, "for the endpoint, the first call and all others"
         assert hot[0] == "ASSUMED"
         assert set(hot[1:]) == {"RENEWED"}
+
+
+async def test_credentials_are_asked_for_once_a_second_and_for_each_request_when_they_are_about_to_end():
+    ends = datetime.now(UTC) + timedelta(hours=1)
+    asked = 0
+
+    class Counted(AioRefreshableCredentials):  # type: ignore[misc]  # aiobotocore carries no types
+        async def get_frozen_credentials(self) -> object:
+            nonlocal asked
+            asked += 1
+            return await super().get_frozen_credentials()
+
+    async def renewed() -> dict[str, str]:
+        return {"access_key": "K", "secret_key": "S", "token": "T", "expiry_time": ends.isoformat()}
+
+    credentials = Counted.create_from_metadata(await renewed(), renewed, "test")
+    async with scripted(in_turn(answer({}))) as server, pool_of() as pool:
+        began = int(time.time())
+        exchange = exchange_over(pool, server.url, credentials=credentials)
+        for _ in range(50):
+            await exchange.send(b"{}")
+        assert asked <= int(time.time()) - began + 1
+        ends = datetime.now(UTC) + timedelta(minutes=14)
+        exchange = exchange_over(
+            pool, server.url, credentials=Counted.create_from_metadata(await renewed(), renewed, "test")
+        )
+        asked = 0
+        for _ in range(50):
+            await exchange.send(b"{}")
+        assert asked == 50, "they may be others any moment"
 
 
 async def test_an_invocation_has_its_time_for_everything_before_it_too():

@@ -184,6 +184,21 @@ async def test_a_server_that_is_not_there_is_a_passing_error(client):
             await calls.get_records("kinesis", "i", 1, admitted)
 
 
+@pytest.mark.parametrize(
+    ("service", "place"),
+    [
+        ("kinesis", "arn:aws:kinesis:eu-west-1:111122223333:stream/orders"),
+        ("dynamodbstreams", ""),
+        ("sqs", ""),
+        ("lambda", "orders:live"),
+    ],
+)
+async def test_how_a_service_is_reached_is_found_out_without_asking_it(calls_on, service, place):
+    async with calls_on(in_turn(answer({}))) as (calls, server):
+        await calls.ready(service, place)
+        assert server.requests == []
+
+
 async def test_a_queue_is_asked_for_all_attributes(calls_on):
     async with calls_on(in_turn(Reply(body=b'{"Messages":[]}'))) as (calls, server):
         assert await calls.receive_message("http://q/1/x", count=3, wait=2, admit=admitted) == b'{"Messages":[]}'

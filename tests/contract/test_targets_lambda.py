@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 from botocore.exceptions import ClientError
 
-from poller.aws.calls import Answer, HotCalls
+from poller.aws.calls import Answer, HotCalls, HotService
 from poller.aws.session import Aws, AwsSettings, Service
 from poller.model.errors import Denied, NotFound, PollerError, Throttled, Transient
 from poller.model.facts import Fact, FunctionPrinted
@@ -28,6 +28,7 @@ class ScriptedCalls:
         self.answer = answer
         self.invoked: list[tuple[str, bytes, float]] = []
         self.traces: list[str] = []
+        self.readied: list[tuple[HotService, str]] = []
 
     async def invoke(self, function: str, event: bytes, *, timeout: float, trace: str = "") -> Answer:
         self.invoked.append((function, event, timeout))
@@ -35,6 +36,9 @@ class ScriptedCalls:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
+
+    async def ready(self, service: HotService, place: str = "") -> None:
+        self.readied.append((service, place))
 
     async def get_records(
         self,
@@ -185,6 +189,7 @@ async def test_check_asks_without_invoking():
     client = ScriptedClient()
     async with reaching(ScriptedAws(calls, client=client)) as target:
         assert await target.check() == 42.0
+    assert calls.readied == [("lambda", ARN)]
     assert client.asked == [{"FunctionName": ARN, "InvocationType": "DryRun"}]
     assert calls.invoked == []
 

@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.servers.scripted import failure, scripted
 from tests.system.cloud import Cloud
 from tests.system.daemon import finished, started, write
 from tests.system.functions import Functions
-from tests.system.settings import queue, settings
+from tests.system.settings import queue, settings, stream
 
 _GOOD = """\
 store: memory://
@@ -39,6 +40,8 @@ _REFUSED = {
     "a wrong type": (_GOOD + "    BatchSize: many\n", 9, "mappings.letters.BatchSize: "),
     "a batch too large": (_GOOD + "    BatchSize: 10001\n", 9, "mappings.letters.BatchSize: 10001"),
 }
+_PROXY = "http://127.0.0.1:9"
+"""Where none is."""
 _SIGNATURE = "The request signature we calculated does not match the signature you provided."
 
 
@@ -223,3 +226,37 @@ async def test_connecting_to_what_is_right_is_good(cloud: Cloud, called: Functio
     done = await asyncio.to_thread(finished, "check", "--connect", str(config))
     assert (done.returncode, done.stderr) == (0, "")
     assert not called.deliveries, "a check invokes nothing"
+
+
+async def test_a_proxy_in_the_way_of_the_fast_client_is_told_when_connecting_and_when_a_mapping_starts(
+    cloud: Cloud, called: Functions, tmp_path: Path
+):
+    letters = await cloud.queue("proxied")
+    orders = stream("arn:aws:kinesis:eu-west-1:000000000000:stream/proxied", "well")
+    document = settings(cloud, called, {"letters": queue(letters, "f"), "orders": orders})
+    document["functions"]["f"] = {"lambda": "f"}
+    config = write(tmp_path / "c.yaml", document)
+    check = partial(finished, "check", "--connect", str(config))
+    done = await asyncio.to_thread(check, http_proxy=_PROXY, no_proxy="")
+    assert done.returncode == 1
+    told = dict(line.removeprefix(f"{config}: ").split(": ", 1) for line in done.stderr.splitlines())
+    assert told.keys() == {
+        "mappings.letters.EventSourceArn",
+        "mappings.letters.FunctionName",
+        "mappings.orders.EventSourceArn",
+    }, done.stderr
+    for line in told.values():
+        assert "is reached through a proxy (HTTP_PROXY, HTTPS_PROXY), which aws.client: fast does not do" in line
+        assert "set aws.client: botocore, or NO_PROXY=127.0.0.1" in line
+    async with started(config, http_proxy=_PROXY, no_proxy="") as daemon:
+        for mapping in ("letters", "orders"):
+            found = await daemon.line("mapping cannot go on", mapping=mapping)
+            assert "is reached through a proxy" in found["reason"]
+        await daemon.stop()
+
+
+async def test_a_proxy_that_is_passed_by_is_not_in_the_way(cloud: Cloud, called: Functions, tmp_path: Path):
+    config = write(tmp_path / "c.yaml", settings(cloud, called, {"well": queue(await cloud.queue("passed"), "well")}))
+    check = partial(finished, "check", "--connect", str(config))
+    done = await asyncio.to_thread(check, http_proxy=_PROXY, no_proxy="127.0.0.1")
+    assert (done.returncode, done.stderr) == (0, "")

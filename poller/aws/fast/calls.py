@@ -5,24 +5,23 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Literal
 
 import anyio
 from botocore import xform_name
 from botocore.exceptions import ClientError
 from msgspec.json import encode
 
-from poller.aws.calls import Answer
+from poller.aws.calls import Answer, HotService
 from poller.aws.errors import FOREIGN_ERRORS, translated, translated_error
-from poller.aws.fast.exchange import Exchange, Reply, ServersTime
+from poller.aws.fast.connection import Overdue
+from poller.aws.fast.exchange import Exchange, ServersTime
 from poller.aws.fast.forms import Client, form_of, rehearse
 from poller.aws.fast.pool import Pool
 from poller.aws.fast.signing import Form
 from poller.model.errors import Denied
 from poller.model.ports import Admit
-
-HotService: TypeAlias = Literal["kinesis", "dynamodbstreams", "sqs", "lambda"]
 
 _SILENCE = 60.0
 """Seconds without a byte before an answer is given up; a long poll of a queue is silent for 20."""
@@ -60,6 +59,18 @@ class FastCalls:
         for pool in self._pools.values():
             await pool.aclose()
 
+    async def ready(self, service: HotService, place: str = "") -> None:
+        """Find out how a service is reached: see `HotCalls`."""
+        match service:
+            case "kinesis":
+                await self._for_stream(service, place)
+            case "dynamodbstreams":
+                await self._for_stream(service, None)
+            case "sqs":
+                await self._for_queue(_RECEIVE)
+            case "lambda":
+                await self._for_function(place)
+
     async def get_records(
         self,
         service: Literal["kinesis", "dynamodbstreams"],
@@ -73,16 +84,20 @@ class FastCalls:
         parameters: dict[str, object] = {"ShardIterator": iterator, "Limit": limit}
         if stream_arn is not None:
             parameters["StreamARN"] = stream_arn
-        key = (service, stream_arn)
-        exchange = self._exchanges.get(key) or await self._learnt(key, service, "GetRecords", parameters)
+        exchange = self._exchanges.get((service, stream_arn)) or await self._for_stream(service, stream_arn)
         try:
-            return _body(await exchange.send(encode(parameters), admit=admit), "GetRecords")
+            reply = await exchange.send(encode(parameters), admit=admit)
+            if reply.status < 300:
+                return reply.body
+            raise ClientError(reply.parsed(), "GetRecords")
         except FOREIGN_ERRORS as error:
             raise translated_error(service, "GetRecords", error) from error
 
-    async def receive_message(
+    # What only names its parameters is no coroutine of its own, but answers that of `_ask_queue`, to be awaited as one.
+
+    def receive_message(
         self, queue_url: str, *, count: int, wait: int, admit: Admit, visibility: int | None = None
-    ) -> bytes | bytearray:
+    ) -> Coroutine[Any, Any, bytes | bytearray]:
         """ReceiveMessage: see `HotCalls`."""
         parameters: dict[str, object] = {
             "QueueUrl": queue_url,
@@ -93,47 +108,59 @@ class FastCalls:
         }
         if visibility is not None:
             parameters["VisibilityTimeout"] = visibility
-        return await self._queue(_RECEIVE, parameters, admit)
+        return self._ask_queue(_RECEIVE, parameters, admit)
 
-    async def delete_message_batch(self, queue_url: str, entries: Sequence[tuple[str, str]]) -> bytes | bytearray:
+    def delete_message_batch(
+        self, queue_url: str, entries: Sequence[tuple[str, str]]
+    ) -> Coroutine[Any, Any, bytes | bytearray]:
         """DeleteMessageBatch: see `HotCalls`."""
         listed = [{"Id": entry, "ReceiptHandle": receipt} for entry, receipt in entries]
         parameters = {"QueueUrl": queue_url, "Entries": listed}
-        return await self._queue("DeleteMessageBatch", parameters)
+        return self._ask_queue("DeleteMessageBatch", parameters)
 
-    async def change_message_visibility_batch(
+    def change_message_visibility_batch(
         self, queue_url: str, entries: Sequence[tuple[str, str]], *, timeout: int
-    ) -> bytes | bytearray:
+    ) -> Coroutine[Any, Any, bytes | bytearray]:
         """ChangeMessageVisibilityBatch: see `HotCalls`."""
         listed = [{"Id": entry, "ReceiptHandle": receipt, "VisibilityTimeout": timeout} for entry, receipt in entries]
         parameters = {"QueueUrl": queue_url, "Entries": listed}
-        return await self._queue("ChangeMessageVisibilityBatch", parameters)
+        return self._ask_queue("ChangeMessageVisibilityBatch", parameters)
 
     async def invoke(self, function: str, event: bytes, *, timeout: float, trace: str = "") -> Answer:
         """Invoke: see `HotCalls`."""
-        key = ("lambda", function)
-        exchange = self._exchanges.get(key)
-        if exchange is None:  # before the time begins: it reads models, and asks nobody
-            parameters = {"FunctionName": function, "InvocationType": "RequestResponse", "LogType": "Tail"}
-            exchange = await self._learnt(key, "lambda", "Invoke", parameters, repeatable=False)
-        async with asyncio.timeout(timeout):  # a third of what anyio's costs, and this is asyncio's alone
-            try:
-                reply = await exchange.send(event, more=_header(trace) if trace else b"")
-            except FOREIGN_ERRORS as error:
-                raise translated_error("lambda", "Invoke", error) from error
+        # Learning reads models, and asks nobody: the time begins behind it.
+        exchange = self._exchanges.get(("lambda", function)) or await self._for_function(function)
+        deadline = asyncio.get_running_loop().time() + timeout
+        try:
+            reply = await exchange.send(event, more=_header(trace) if trace else b"", deadline=deadline)
+        except Overdue:
+            raise TimeoutError from None
+        except FOREIGN_ERRORS as error:
+            raise translated_error("lambda", "Invoke", error) from error
         return Answer(status=reply.status, headers=reply.headers(), body=bytes(reply.body))
 
-    async def _queue(
+    async def _ask_queue(
         self, operation: str, parameters: Mapping[str, object], admit: Admit | None = None
     ) -> bytes | bytearray:
-        key = (operation, None)
-        exchange = self._exchanges.get(key) or await self._learnt(
-            key, "sqs", operation, parameters, repeatable=operation != _RECEIVE
-        )
+        exchange = self._exchanges.get((operation, None)) or await self._for_queue(operation)
         try:
-            return _body(await exchange.send(encode(parameters), admit=admit), operation)
+            reply = await exchange.send(encode(parameters), admit=admit)
+            if reply.status < 300:
+                return reply.body
+            raise ClientError(reply.parsed(), operation)
         except FOREIGN_ERRORS as error:
             raise translated_error("sqs", operation, error) from error
+
+    async def _for_stream(self, service: Literal["kinesis", "dynamodbstreams"], stream_arn: str | None) -> Exchange:
+        parameters = {} if stream_arn is None else {"StreamARN": stream_arn}
+        return await self._learnt((service, stream_arn), service, "GetRecords", parameters)
+
+    async def _for_queue(self, operation: str) -> Exchange:
+        return await self._learnt((operation, None), "sqs", operation, {}, repeatable=operation != _RECEIVE)
+
+    async def _for_function(self, function: str) -> Exchange:
+        parameters = {"FunctionName": function, "InvocationType": "RequestResponse", "LogType": "Tail"}
+        return await self._learnt(("lambda", function), "lambda", "Invoke", parameters, repeatable=False)
 
     async def _learnt(
         self,
@@ -167,12 +194,6 @@ class FastCalls:
             # A function has the time that its caller gives it.
             self._pools[kind] = Pool(self._trust, silence=math.inf if service == "lambda" else _SILENCE)
         return Exchange(form, self._pools[kind], credentials, self._times[service], repeatable=repeatable)
-
-
-def _body(reply: Reply, operation: str) -> bytes | bytearray:
-    if 200 <= reply.status < 300:
-        return reply.body
-    raise ClientError(reply.parsed(), operation)
 
 
 def _header(trace: str) -> bytes:

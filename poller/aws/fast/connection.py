@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Awaitable
 from typing import cast
 
 from botocore.exceptions import ConnectionClosedError, HTTPClientError, ReadTimeoutError
@@ -20,11 +21,15 @@ _AT_ONCE_BYTES = 65_536
 _PIECE_BYTES = 262_144
 
 
+class Overdue(Exception):
+    """The time that a call was given is over."""
+
+
 class Connection(asyncio.BufferedProtocol):
     """A protocol to be connected by the loop; then `ask`, perhaps `rest`, then `done` or `abort`."""
 
-    __slots__ = ("_broken", "_busy", "_drained", "_expires", "_hold", "_loop", "_scratch", "_silence", "_timer",
-                 "_transport", "_waiter", "answer", "gone", "heard", "idle_since", "touched", "used", "where")  # fmt: skip
+    __slots__ = ("_broken", "_deadline", "_drained", "_held", "_hold", "_loop", "_scratch", "_silence", "_timer",
+                 "_transport", "_waiter", "alive", "answer", "gone", "heard", "touched", "used", "where")  # fmt: skip
 
     def __init__(self, where: str, scratch: memoryview, silence: float) -> None:
         """Be ready to be connected.
@@ -42,19 +47,20 @@ class Connection(asyncio.BufferedProtocol):
         """Of the request that is under way, something may have been sent."""
         self.heard = False
         """A byte of its answer has come."""
-        self.idle_since = 0.0
-        """Of the loop's clock."""
+        self.alive = 0.0
+        """When it was last asked or heard, of the loop's clock."""
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
         self._scratch = scratch
         self._silence = silence
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
+        """Of the call that is under way."""
         self._drained: asyncio.Future[None] | None = None
-        self._busy = False
         self._hold = False
+        self._held = False
         self._broken: Exception | None = None
-        self._expires = math.inf
+        self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -62,35 +68,37 @@ class Connection(asyncio.BufferedProtocol):
         """Another request may be sent."""
         return self._transport is not None and self._broken is None and not self._transport.is_closing()
 
-    async def ask(self, head: bytes, body: bytes, *, limit: int, hold: bool) -> Reading:
-        """Send a request and read its answer.
+    def ask(self, head: bytes, body: bytes, *, limit: int, hold: bool, deadline: float = math.inf) -> Awaitable[None]:
+        """Send a request; its answer is there when what comes back, to be awaited at once, is done.
 
         Args:
             head: to the empty line.
             body: of the length that the head says.
             limit: of the answer's body, in bytes.
-            hold: come back when the head is there, and leave the body to `rest`.
+            hold: be done when the answer's head is there, and leave the body to `rest`.
+            deadline: of the whole, on the loop's clock.
 
         Raises:
             ConnectionClosedError: the connection was lost.
             ReadTimeoutError: silence for too long.
+            Overdue: no whole answer before the deadline.
             HTTPClientError: what came is no answer.
         """
         self.answer.begin(limit)
         self.touched = self.heard = False
-        if not self.usable:
+        to = self._transport
+        if to is None or self._broken is not None or to.is_closing():
             raise ConnectionClosedError(endpoint_url=self.where)
         self.touched = True
-        self._busy, self._hold = True, hold
+        self._hold, self._deadline = hold, deadline
         self._waiter = waiter = self._loop.create_future()
-        self._expires = self._loop.time() + self._silence
-        self._watch()
-        if len(body) <= _AT_ONCE_BYTES:
-            self._to().write(head + body)
-        else:
-            await self._send(head, memoryview(body), waiter)
-        await waiter
-        return self.answer
+        self.alive = self._loop.time()
+        if self._timer is None or deadline < self._timer.when():
+            self._watch()
+        if len(body) > _AT_ONCE_BYTES:
+            return self._send(to, head, body, waiter)
+        to.write(head + body)
+        return waiter
 
     async def rest(self, limit: int) -> None:
         """Read what is left of a body, which is refused above `limit` bytes. Raises as `ask` does."""
@@ -100,21 +108,18 @@ class Connection(asyncio.BufferedProtocol):
             self.answer.into_place(limit)
         except Garbled as error:
             raise HTTPClientError(error=error) from error
-        self._hold = False
+        self._hold = self._held = False
         self._waiter = waiter = self._loop.create_future()
-        self._expires = self._loop.time() + self._silence
+        self.alive = self._loop.time()
         self._watch()
         self._to().resume_reading()
         await waiter
 
     def done(self) -> bool:
         """The call is over. Answers whether the connection is good for another, and closes it where it is not."""
-        whole, self._busy = self.answer.whole and self._drained is None, False
         self._waiter = None
-        self._expires = math.inf
-        if whole and self.answer.keep and self.usable:
+        if self.answer.whole and self.answer.keep and self._drained is None:
             self.used = True
-            self.idle_since = self._loop.time()
             return True
         self.abort()
         return False
@@ -124,19 +129,20 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def _send(self, head: bytes, body: memoryview, waiter: asyncio.Future[None]) -> None:
+    async def _send(self, to: asyncio.Transport, head: bytes, body: bytes, waiter: asyncio.Future[None]) -> None:
         """Write no faster than the server takes it, and let others have their turn between the pieces."""
-        to = self._to()
-        to.write(head)
-        for start in range(0, len(body), _PIECE_BYTES):
+        view = memoryview(body)
+        to.writelines((head, view[:_PIECE_BYTES]))
+        for start in range(_PIECE_BYTES, len(body), _PIECE_BYTES):
+            if self._drained is None:
+                await asyncio.sleep(0)
+            else:
+                await self._drained
             if waiter.done():  # answered, or lost, before all was sent: the connection is of no use any more
                 self.answer.keep = False
-                return
-            to.write(body[start : start + _PIECE_BYTES])
-            if self._drained is not None:
-                await self._drained
-            elif start + _PIECE_BYTES < len(body):
-                await asyncio.sleep(0)
+                break
+            to.write(view[start : start + _PIECE_BYTES])
+        await waiter
 
     def _to(self) -> asyncio.Transport:
         if self._transport is None:
@@ -158,7 +164,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> None:
         """The server will not say more; the loop closes the connection."""
-        if self._busy and not self.answer.whole:
+        if self._waiter is not None and not self.answer.whole:
             try:
                 self.answer.end()
             except Garbled:
@@ -173,12 +179,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, count: int) -> None:
         """So many bytes have come."""
-        if not self._busy or self.answer.whole:
+        answer, waiter = self.answer, self._waiter
+        if waiter is None or answer.whole:
             self._end(HTTPClientError(error="the server said something that nobody asked for"))
             return
-        answer = self.answer
         self.heard = True
-        self._expires = self._loop.time() + self._silence
+        self.alive = self._loop.time()
         try:
             if answer.room is None:
                 answer.feed(self._scratch[:count])
@@ -187,10 +193,13 @@ class Connection(asyncio.BufferedProtocol):
         except Garbled as error:
             self._end(HTTPClientError(error=error))
             return
-        if answer.whole:
-            self._wake()
+        if self.answer.whole:
+            if self._drained is None and not waiter.done():
+                waiter.set_result(None)
+            else:
+                self._wake()
         elif self._hold and answer.told:
-            self._expires = math.inf  # whoever waits for memory is not timed
+            self._held = True
             self._to().pause_reading()
             self._wake()
 
@@ -214,7 +223,7 @@ class Connection(asyncio.BufferedProtocol):
         """Nothing more can come of this connection; the first reason is kept."""
         if self._broken is None:
             self._broken = error
-            if self._busy and self._waiter is not None and not self._waiter.done():
+            if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_exception(error)
             if self._drained is not None and not self._drained.done():
                 self._drained.set_result(None)
@@ -222,12 +231,21 @@ class Connection(asyncio.BufferedProtocol):
 
     def _watch(self) -> None:
         """Have one timer, which looks when it goes off whether it still means anything: arming one a call costs more."""
-        if self._timer is None and self._expires < math.inf:
-            self._timer = self._loop.call_at(self._expires, self._look)
+        due = min(self.alive + self._silence, self._deadline)
+        if self._timer is not None and due < self._timer.when():
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None and due < math.inf:
+            self._timer = self._loop.call_at(due, self._look)
 
     def _look(self) -> None:
         self._timer = None
-        if self._expires <= self._loop.time():
+        now = self._loop.time()
+        if self._waiter is None or self._held:  # nobody waits, or for memory, which is not timed
+            return
+        if self._deadline <= now:
+            self._end(Overdue())
+        elif self.alive + self._silence <= now:
             self._end(ReadTimeoutError(endpoint_url=self.where))
         else:
             self._watch()

@@ -8,21 +8,28 @@ request was not carried out, whatever it asks for.
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 import anyio.to_thread
+import msgspec
+from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import ConnectionClosedError
 from botocore.parsers import JSONParser
 
 from poller.aws.calls import UNKNOWN_LENGTH_BYTES
-from poller.aws.fast.connection import Connection
+from poller.aws.fast.connection import Overdue
 from poller.aws.fast.pool import Origin, Pool
 from poller.aws.fast.signing import Form, Heads
 from poller.model.ports import Admit
+
+T = TypeVar("T")
 
 PAGE_LIMIT_BYTES = 67_108_864
 """Of an answer that is admitted; the largest of AWS's have some 16 MiB."""
@@ -46,18 +53,20 @@ _SKEWED = frozenset(
 )
 
 
-class Reply(NamedTuple):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """A whole answer."""
 
     status: int
-    raw_headers: list[tuple[bytes, bytes]]
+    raw_headers: dict[bytes, bytes]
     body: bytes | bytearray
     signed: int
     """Unix seconds that the request was signed with."""
 
     def headers(self) -> dict[str, str]:
         """By their names in lower case."""
-        return {name.decode("latin-1").lower(): value.decode("utf-8", "replace") for name, value in self.raw_headers}
+        return {
+            name.decode("latin-1").lower(): value.decode("utf-8", "replace") for name, value in self.raw_headers.items()
+        }
 
     def parsed(self) -> dict[str, Any]:
         """An error's account, as botocore reads it."""
@@ -117,58 +126,81 @@ class Exchange:
         self._origin = Origin.of(form.url)
         self._pool = pool
         self._credentials = credentials
+        self._keys: Any = None
+        self._asked_at = -1
+        """Unix seconds."""
         self._time = servers_time
         self._repeatable = repeatable
 
-    async def send(self, body: bytes, *, admit: Admit | None = None, more: bytes = b"") -> Reply:
+    async def send(
+        self, body: bytes, *, admit: Admit | None = None, more: bytes = b"", deadline: float = math.inf
+    ) -> Reply:
         """Send and wait for the answer, whatever its status.
 
         Args:
             body: of the request.
             admit: waits until the body of a successful answer may be taken.
             more: further headers, each ending in CRLF, that are not signed.
+            deadline: of the whole, on the loop's clock.
+
+        Raises:
+            Overdue: no whole answer before the deadline.
         """
         if len(body) > _AT_ONCE_BYTES:
             digest = (await anyio.to_thread.run_sync(sha256, body)).hexdigest()
         else:
             digest = sha256(body).hexdigest()
-        reply = await self._sent(body, digest, admit, more)
-        if reply.status >= 400 and self._time.corrected(reply, time.time()):
-            reply = await self._sent(body, digest, admit, more)
-        return reply
-
-    async def _sent(self, body: bytes, digest: str, admit: Admit | None, more: bytes) -> Reply:
+        hold, limit = (False, ANSWER_LIMIT_BYTES) if admit is None else (True, PAGE_LIMIT_BYTES)
         pool, origin = self._pool, self._origin
-        connection = await pool.take(origin)
-        try:
-            return await self._spoken(connection, body, digest, admit, more)
-        except ConnectionClosedError:
-            stale = connection.used and not connection.heard
-            if not stale or (connection.touched and not self._repeatable):
-                raise
-        finally:
-            pool.give_back(origin, connection)
-        connection = await pool.take(origin, new=True)
-        try:
-            return await self._spoken(connection, body, digest, admit, more)
-        finally:
-            pool.give_back(origin, connection)
+        new = corrected = False
+        while True:
+            connection = None if new else pool.idle(origin)
+            if connection is None:
+                connection = await _by(deadline, pool.take(origin, new=new))
+            try:
+                moment = int(time.time() + self._time.ahead)
+                if moment != self._asked_at:
+                    await _by(deadline, self._ask_for_keys(moment))
+                head = self._heads.head(digest, len(body), self._keys, moment, more=more)
+                await connection.ask(head, body, limit=limit, hold=hold, deadline=deadline)
+                answer = connection.answer
+                if admit is not None:
+                    page = 200 <= answer.status < 300
+                    if page:
+                        await admit(UNKNOWN_LENGTH_BYTES if answer.length is None else answer.length)
+                    if not answer.whole:
+                        await connection.rest(PAGE_LIMIT_BYTES if page else ANSWER_LIMIT_BYTES)
+                reply = Reply(answer.status, answer.headers.copy(), answer.take(), moment)
+            except ConnectionClosedError:
+                stale = connection.used and not connection.heard
+                if not stale or (connection.touched and not self._repeatable):
+                    raise
+                new = True
+            else:
+                if reply.status < 400 or corrected or not self._time.corrected(reply, time.time()):
+                    return reply
+                new, corrected = False, True
+            finally:
+                pool.give_back(origin, connection)
 
-    async def _spoken(
-        self, connection: Connection, body: bytes, digest: str, admit: Admit | None, more: bytes
-    ) -> Reply:
-        keys = await self._credentials.get_frozen_credentials()
-        moment = int(time.time() + self._time.ahead)
-        head = self._heads.head(digest, len(body), keys, moment, more=more)
-        limit = ANSWER_LIMIT_BYTES if admit is None else PAGE_LIMIT_BYTES
-        answer = await connection.ask(head, body, limit=limit, hold=admit is not None)
-        if admit is not None and 200 <= answer.status < 300:
-            await admit(UNKNOWN_LENGTH_BYTES if answer.length is None else answer.length)
-        else:
-            limit = ANSWER_LIMIT_BYTES
-        if not answer.whole:
-            await connection.rest(limit)
-        return Reply(answer.status, answer.headers, answer.take(), moment)
+    async def _ask_for_keys(self, moment: int) -> None:
+        """Ask for credentials once a second, or for each request where they are about to end: asking is not cheap."""
+        self._keys = await self._credentials.get_frozen_credentials()
+        ends = isinstance(self._credentials, RefreshableCredentials) and self._credentials.refresh_needed()
+        self._asked_at = -1 if ends else moment
+
+
+async def _by(deadline: float, work: Awaitable[T]) -> T:
+    """Wait for the few things that take time before a connection can be asked, which keeps to the deadline by itself."""
+    if deadline == math.inf:
+        return await work
+    try:
+        async with asyncio.timeout_at(deadline) as left:
+            return await work
+    except TimeoutError:
+        if left.expired():
+            raise Overdue from None
+        raise
 
 
 def _code(reply: Reply) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit
@@ -66,11 +67,25 @@ class Pool:
         self._silence = silence
         self._at_most = at_most
         self._keep = idle
-        self._turns = anyio.Semaphore(at_most, fast_acquire=True)
-        self._idle: dict[Origin, list[Connection]] = {}
+        self._left = at_most
+        """So many more calls may be under way."""
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        """Calls that wait for another to be over; each is handed the turn of one."""
+        self._idle: defaultdict[Origin, list[Connection]] = defaultdict(list)
         self._open: set[Connection] = set()
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._sweeping: asyncio.TimerHandle | None = None
+
+    def idle(self, origin: Origin) -> Connection | None:
+        """A connection that was used before, to be given back in any case; None where `take` has to be awaited.
+
+        It may have ended just now, as it may while it is asked: asking it tells.
+        """
+        idle = self._idle.get(origin)
+        if idle and self._left:
+            self._left -= 1
+            return idle.pop()
+        return None
 
     async def take(self, origin: Origin, *, new: bool = False) -> Connection:
         """A connection, to be given back in any case.
@@ -82,29 +97,45 @@ class Pool:
         Raises:
             ConnectTimeoutError, EndpointConnectionError, SSLError: it cannot be reached.
         """
+        await self._turn()
         try:
-            self._turns.acquire_nowait()  # nearly always, and cheaper
-        except anyio.WouldBlock:
-            await self._turns.acquire()
-        try:
-            if not new:
-                idle = self._idle.get(origin)
-                while idle:
-                    connection = idle.pop()
-                    if connection.usable:
-                        return connection
-            return await self._connected(origin)
+            idle = self._idle.get(origin)
+            return idle.pop() if idle and not new else await self._connected(origin)
         except BaseException:
-            self._turns.release()
+            self._over()
             raise
 
     def give_back(self, origin: Origin, connection: Connection) -> None:
         """The call is over, well or not: a connection with a whole answer behind it is kept."""
         if connection.done():
-            self._idle.setdefault(origin, []).append(connection)
+            self._idle[origin].append(connection)
             if self._sweeping is None:
                 self._sweep()
-        self._turns.release()
+        if self._waiting:
+            self._over()
+        else:
+            self._left += 1
+
+    async def _turn(self) -> None:
+        if self._left:
+            self._left -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # it was handed over, and nobody takes it
+                self._over()
+            raise
+
+    def _over(self) -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._left += 1
 
     async def aclose(self) -> None:
         """Close all connections, and wait until they are."""
@@ -138,14 +169,19 @@ class Pool:
         except OSError as error:
             raise EndpointConnectionError(endpoint_url=where, error=error) from error
         self._open.add(connection)
-        connection.gone.add_done_callback(lambda _: self._open.discard(connection))
+        connection.gone.add_done_callback(lambda _: self._forget(origin, connection))
         return connection
+
+    def _forget(self, origin: Origin, connection: Connection) -> None:
+        self._open.discard(connection)
+        if connection in self._idle[origin]:
+            self._idle[origin].remove(connection)
 
     def _close_eldest(self) -> None:
         """Make room for a connection to another origin."""
         waiting = [idle for idle in self._idle.values() if idle]
         if waiting:
-            min(waiting, key=lambda idle: idle[0].idle_since).pop(0).abort()
+            min(waiting, key=lambda idle: idle[0].alive).pop(0).abort()
 
     def _sweep(self) -> None:
         """Close what has been idle for long, and look again while something is."""
@@ -153,7 +189,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         now = loop.time()
         for origin, idle in tuple(self._idle.items()):
-            kept = [connection for connection in idle if connection.usable and now - connection.idle_since < self._keep]
+            kept = [connection for connection in idle if connection.usable and now - connection.alive < self._keep]
             for connection in idle:
                 if connection not in kept:
                     connection.abort()

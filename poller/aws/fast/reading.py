@@ -22,19 +22,26 @@ class Reading:
     bytes go there, and `filled` says how many they were.
     """
 
-    __slots__ = ("_at", "_beside", "_body", "_chunked", "_interim", "_limit", "_parser", "_pieces", "_size", "headers",
-                 "keep", "length", "room", "status", "told", "whole")  # fmt: skip
+    __slots__ = ("_beside", "_body", "_chunked", "_interim", "_limit", "_measured", "_parser", "_pieces", "_seen",
+                 "_size", "headers", "keep", "length", "on_body", "on_header", "room", "status", "told", "whole")  # fmt: skip
 
     def __init__(self) -> None:
+        self._seen: dict[bytes, bytes] = {}
+        self._pieces: list[bytes] = []
+        # What is only collected, the parser hands to the collection itself: a method around it costs more than it.
+        self.on_header = self._seen.setdefault
+        self.on_body = self._pieces.append
         self._parser = HttpResponseParser(self)
+        self._chunked = self._interim = False
+        self.status = 0
         self.begin(0)
 
     def begin(self, limit: int) -> None:
         """Expect an answer whose body is no larger than `limit` bytes."""
         self._limit = limit
-        self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
-        """As they came, in order."""
+        self._seen.clear()
+        self.headers: dict[bytes, bytes] = self._seen
+        """As they came, in order, of several with one name the first; until the next answer begins."""
         self.length: int | None = None
         """Of the body, as announced."""
         self.told = False
@@ -44,13 +51,9 @@ class Reading:
         self.keep = False
         """The server will take another request on this connection."""
         self.room: memoryview | None = None
-        self._chunked = False
-        self._interim = False
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._beside = 0
-        self._body = bytearray()
-        self._at = 0
+        self._pieces.clear()
+        self._measured = self._size = self._beside = 0
+        self._body: bytearray | None = None
 
     def feed(self, data: memoryview) -> None:
         """Take the next bytes.
@@ -58,7 +61,6 @@ class Reading:
         Raises:
             Garbled: this is no answer, or no longer one.
         """
-        self._beside += len(data)
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as error:
@@ -66,8 +68,8 @@ class Reading:
         except HttpParserError as error:
             cause = error.__context__
             raise Garbled(str(cause if isinstance(cause, Garbled) else error)) from error
-        if self._beside > HEAD_LIMIT_BYTES and not self.whole:
-            raise Garbled(f"the head is larger than {HEAD_LIMIT_BYTES} bytes")
+        if self.length is None or not self.whole:
+            self._measure(len(data))
 
     def end(self) -> None:
         """The server has ended the connection, which ends a body that has no other end.
@@ -88,18 +90,18 @@ class Reading:
             Garbled: the body is larger than `limit` bytes, which is at most that of `begin`.
         """
         self._bound(limit)
-        if self.told and not self.whole and self.length is not None and not self._chunked:
+        if self.told and not self.whole and self.length is not None:
+            begun = b"".join(self._pieces)
+            self._pieces.clear()
             self._body = bytearray(self.length)
-            self._at = self._size
-            self._body[: self._at] = b"".join(self._pieces)
-            self._pieces = []
-            self.room = memoryview(self._body)[self._at :]
+            self._body[: len(begun)] = begun
+            self.room = memoryview(self._body)[len(begun) :]
 
     def filled(self, count: int) -> None:
         """So many bytes were put into `room`."""
-        self._at += count
-        if self._at < len(self._body):
-            self.room = memoryview(self._body)[self._at :]
+        room = self.room
+        if room is not None and count < len(room):
+            self.room = room[count:]
         else:
             self.room = None
             self.whole = True
@@ -107,9 +109,12 @@ class Reading:
 
     def take(self) -> bytes | bytearray:
         """The body, once: nobody else keeps it. One that was read into place is no `bytes`, which would be a copy."""
+        body, self._body = self._body, None
+        if body is None:
+            whole = b"".join(self._pieces)
+            self._pieces.clear()
+            return whole
         self.room = None
-        body = self._body if self._at else b"".join(self._pieces)
-        self._body, self._pieces = bytearray(), []
         return body
 
     def _bound(self, limit: int) -> None:
@@ -117,42 +122,39 @@ class Reading:
         if self.length is not None and self.length > limit:
             raise Garbled(f"an answer of {self.length} bytes is larger than the {limit} that are taken")
 
+    def _measure(self, count: int) -> None:
+        """Keep within its limit what has no announced end."""
+        self._beside += count
+        if self._measured < len(self._pieces):
+            self._size += sum(map(len, self._pieces[self._measured :]))
+            self._measured = len(self._pieces)
+            self._beside = 0
+        if self._size > self._limit:
+            raise Garbled(f"the answer is larger than the {self._limit} bytes that are taken")
+        if self._beside > HEAD_LIMIT_BYTES and not self.whole:
+            raise Garbled(f"the head is larger than {HEAD_LIMIT_BYTES} bytes")
+
     def on_message_begin(self) -> None:
         """An answer begins."""
         if self.whole:
             raise Garbled("an answer follows that nobody asked for")
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
-        if not self.told:  # what comes behind a chunked body is of no use
-            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is over."""
         self.status = self._parser.get_status_code()
         if self.status < 200:
             self._interim = True
-            self.headers.clear()
+            self._seen.clear()
             return
-        for name, value in self.headers:
-            match len(name):
-                case 14 if name.lower() == b"content-length":
-                    self.length = int(value)
-                case 17 if name.lower() == b"transfer-encoding":
-                    if value.strip().lower() != b"chunked":
-                        raise Garbled("the body is encoded in a way that was not asked for")
-                    self._chunked = True
-        self._bound(self._limit)
+        length = self._seen.get(b"Content-Length")
+        if length is None:
+            self._frame()
+        else:  # and so no Transfer-Encoding beside it, which the parser refuses
+            self.length = int(length)
+        if self.length is not None and self.length > self._limit:
+            self._bound(self._limit)
         self.told = True
         self.keep = self._parser.should_keep_alive()
-
-    def on_body(self, piece: bytes) -> None:
-        """A piece of the body, copied."""
-        self._beside = 0
-        self._size += len(piece)
-        if self._size > self._limit:
-            raise Garbled(f"the answer is larger than the {self._limit} bytes that are taken")
-        self._pieces.append(piece)
 
     def on_message_complete(self) -> None:
         """The answer, or an interim one, is over."""
@@ -160,3 +162,16 @@ class Reading:
             self._interim = False
         else:
             self.whole = True
+
+    def _frame(self) -> None:
+        """Find out where the body ends, however the server spells it."""
+        self._chunked = False
+        for name, value in self._seen.items():
+            spelled = name.lower()
+            if spelled == b"content-length":
+                self.length = int(value)
+            elif spelled == b"transfer-encoding":
+                if value.strip().lower() != b"chunked":
+                    raise Garbled("the body is encoded in a way that was not asked for")
+                self._chunked = True
+        self.headers = dict(self._seen)  # what comes behind a chunked body is of no use

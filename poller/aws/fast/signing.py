@@ -65,15 +65,15 @@ class Form:
 
 
 class _Hmac:
-    """HMAC-SHA-256 with one key, of which the key's part is made once."""
+    """HMAC-SHA-256 with one key and the texts that begin alike, of which what they share is made once."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, begin: bytes = b"") -> None:
         block = (sha256(key).digest() if len(key) > _BLOCK_BYTES else key).ljust(_BLOCK_BYTES, b"\0")
-        self._inner = sha256(block.translate(_INNER))
-        self._outer = sha256(block.translate(_OUTER))
+        self.inner = sha256(block.translate(_INNER) + begin)
+        self.outer = sha256(block.translate(_OUTER))
 
     def __call__(self, text: bytes) -> _Hash:
-        inner, outer = self._inner.copy(), self._outer.copy()
+        inner, outer = self.inner.copy(), self.outer.copy()
         inner.update(text)
         outer.update(inner.digest())
         return outer
@@ -87,9 +87,9 @@ class Heads:
         self._moment = -1
         self._keys: Keys | None = None
         self._day = ""
+        self._key = b""
         self._sign = _Hmac(b"")
         self._canonical = sha256()
-        self._to_sign = b""
         self._head = b""
 
     def head(self, digest: str, length: int, keys: Keys, moment: int, *, more: bytes = b"") -> bytes:
@@ -106,7 +106,7 @@ class Heads:
             self._begin(keys, moment)
         canonical = self._canonical.copy()
         canonical.update(digest.encode())
-        signature = self._sign(self._to_sign + canonical.hexdigest().encode()).hexdigest()
+        signature = self._sign(canonical.hexdigest().encode()).hexdigest()
         return b"%b%b\r\nContent-Length: %d\r\n%b\r\n" % (self._head, signature.encode(), length, more)
 
     def _begin(self, keys: Keys, moment: int) -> None:
@@ -114,7 +114,7 @@ class Heads:
         date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(moment))
         day = date[:8]
         if day != self._day or keys != self._keys:
-            self._sign = _signing(keys.secret_key, day, form.region, form.service)
+            self._key = _signing_key(keys.secret_key, day, form.region, form.service)
             self._day = day
         scope = f"{day}/{form.region}/{form.service}/aws4_request"
         headers = {"Host": form.host, **form.headers, "X-Amz-Date": date}
@@ -125,7 +125,7 @@ class Heads:
         names = ";".join(signed)
         lines = "".join(f"{name}:{canonical[name]}\n" for name in signed)
         self._canonical = sha256(f"{_asked(form)}{lines}\n{names}\n".encode())
-        self._to_sign = f"AWS4-HMAC-SHA256\n{date}\n{scope}\n".encode()
+        self._sign = _Hmac(self._key, f"AWS4-HMAC-SHA256\n{date}\n{scope}\n".encode())
         sent = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._head = (
             f"{form.method} {form.target} HTTP/1.1\r\n{sent}"
@@ -135,11 +135,11 @@ class Heads:
         self._keys, self._moment = keys, moment
 
 
-def _signing(secret: str, day: str, region: str, service: str) -> _Hmac:
+def _signing_key(secret: str, day: str, region: str, service: str) -> bytes:
     key = f"AWS4{secret}".encode()
     for part in (day, region, service, "aws4_request"):
         key = _Hmac(key)(part.encode()).digest()
-    return _Hmac(key)
+    return key
 
 
 def _asked(form: Form) -> str:

@@ -111,9 +111,9 @@ async def pool_of(
         await pool.aclose()
 
 
-def exchange_over(pool: Pool, url: str, *, repeatable: bool = True) -> Exchange:
+def exchange_over(pool: Pool, url: str, *, repeatable: bool = True, credentials: Any = None) -> Exchange:
     form = Form(method="POST", url=url + "/", headers={"X-Amz-Target": "T.Op"}, region="eu-west-1", service="kinesis")
-    return Exchange(form, pool, AioCredentials("key", "secret"), ServersTime(), repeatable=repeatable)
+    return Exchange(form, pool, credentials or AioCredentials("key", "secret"), ServersTime(), repeatable=repeatable)
 
 
 @asynccontextmanager

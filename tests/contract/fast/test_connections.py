@@ -10,8 +10,9 @@ import pytest
 from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, HTTPClientError, ReadTimeoutError
 
 from poller.aws.calls import UNKNOWN_LENGTH_BYTES
-from poller.aws.fast.connection import SCRATCH_BYTES, Connection
+from poller.aws.fast.connection import SCRATCH_BYTES, Connection, Overdue
 from poller.aws.fast.exchange import ANSWER_LIMIT_BYTES
+from poller.aws.fast.pool import Origin
 from tests.contract.fast.talking import FINE, Line, Talk, answering, exchange_over, exchange_with, pool_of, talking
 from tests.contract.reading import Admissions, admitted
 
@@ -217,6 +218,85 @@ async def test_waiting_for_admission_is_no_silence():
         assert len((await exchange.send(b"1", admit=slowly)).body) == size
 
 
+def soon(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+async def test_each_call_on_a_kept_connection_has_a_deadline_of_its_own():
+    async def talk(line: Line) -> None:
+        while True:
+            _, body = await line.request()
+            if body == b"never":
+                await line.reader.read()
+                return
+            await asyncio.sleep(float(body))
+            await line.say(FINE)
+
+    async with talking(talk) as seen, exchange_with(seen.url, silence=0.6) as exchange:
+        assert (await exchange.send(b"0", deadline=soon(0.2))).body == b"{}"
+        assert (await exchange.send(b"0", deadline=soon(900))).body == b"{}"
+        assert (await exchange.send(b"0.4", deadline=soon(0.5))).body == b"{}", "the first deadline is over by then"
+        assert seen.connections == 1
+        with pytest.raises(Overdue):
+            await exchange.send(b"never", deadline=soon(0.1))
+        assert (await exchange.send(b"0", deadline=soon(900))).body == b"{}"
+        with pytest.raises(ReadTimeoutError):
+            await exchange.send(b"never", deadline=soon(900))
+        while seen.open:
+            await asyncio.sleep(0.01)
+        assert seen.connections == 2
+
+
+async def test_a_slow_answer_is_overdue_though_it_is_never_silent():
+    async def talk(line: Line) -> None:
+        await line.request()
+        await line.say(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        for _ in range(1000):
+            await line.say(b" ")
+            await asyncio.sleep(0.01)
+
+    async with talking(talk) as seen, exchange_with(seen.url, silence=0.2, repeatable=False) as exchange:
+        with pytest.raises(Overdue):
+            await exchange.send(b"1", deadline=soon(0.5))
+        while seen.open:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_call_that_is_overdue_before_its_turn_takes_no_turn_from_others():
+    held = anyio.Event()
+
+    async def talk(line: Line) -> None:
+        while True:
+            _, body = await line.request()
+            if body == b"wait":
+                await held.wait()
+            await line.say(FINE)
+
+    async with talking(talk) as seen, exchange_with(seen.url, at_most=1) as exchange, asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(exchange.send(b"wait"))
+        while not seen.open:
+            await asyncio.sleep(0.01)
+        behind = tasks.create_task(exchange.send(b"behind"))
+        with pytest.raises(Overdue):
+            await exchange.send(b"late", deadline=soon(0.05))
+        held.set()
+        assert (await waiting).body == (await behind).body == b"{}"
+        assert (await exchange.send(b"{}")).body == b"{}"
+
+
+async def test_a_turn_that_was_handed_to_a_cancelled_call_goes_to_the_next():
+    async with talking(answering) as seen, pool_of(at_most=1) as pool:
+        origin = Origin.of(seen.url)
+        first = await pool.take(origin)
+        cancelled, second = asyncio.create_task(pool.take(origin)), asyncio.create_task(pool.take(origin))
+        await asyncio.sleep(0)
+        pool.give_back(origin, first)
+        cancelled.cancel()
+        pool.give_back(origin, await second)
+        assert cancelled.cancelled()
+        assert (await exchange_over(pool, seen.url).send(b"{}")).status == 200
+
+
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 async def test_megabytes_travel_both_ways_while_others_have_their_turn(chunked):
     body = bytes(range(256)) * 24_576  # 6 MiB
@@ -351,6 +431,27 @@ async def test_an_idle_connection_makes_room_for_one_to_another_place():
                 assert (await exchange_over(pool, url).send(b"{}")).body == b"{}"
                 assert one.open + other.open <= 2, "the server may not have seen the end of one yet"
         assert (one.connections, other.connections) == (3, 3)
+
+
+async def test_connections_that_the_server_has_closed_are_no_longer_kept():
+    lines: list[Line] = []
+
+    async def talk(line: Line) -> None:
+        lines.append(line)
+        await answering(line)
+
+    async with talking(talk) as seen, pool_of() as pool:
+        exchange = exchange_over(pool, seen.url, repeatable=False)
+        await asyncio.gather(*(exchange.send(b"{}") for _ in range(5)))
+        assert seen.connections == 5
+        for line in lines[1:]:
+            line.writer.close()
+        while seen.open > 1:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        for _ in range(5):
+            assert (await exchange.send(b"{}")).body == b"{}"
+        assert seen.connections == 5, "the one that is left is used"
 
 
 async def test_a_connection_that_nobody_needs_is_closed_and_one_in_use_is_not():
