@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+import msgspec
+from msgspec.structs import replace
 
 from poller.model.record import Record
 
@@ -34,15 +36,15 @@ def needed(*, window: float, timeout: float | None) -> int:
     return min(LONGEST, math.ceil(window + timeout) + BESIDES) if window and timeout else 0
 
 
-@dataclass(slots=True)
-class _Lease:
-    record: Record
+class _Lease(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """One lease for all messages of a receive, until some of them are renewed or lost. It is itself, whatever it says."""
+
     received: float
     until: float
     seconds: float
     """For how long it was taken or renewed."""
     safe: float
-    """Until when somebody may be asked to process it."""
+    """Until when somebody may be asked to process them."""
     lost: bool = False
 
 
@@ -50,44 +52,44 @@ class Leases:
     """The leases of all messages held."""
 
     def __init__(self) -> None:
-        self._held: dict[int, _Lease] = {}  # by the record's identity
+        self._leases: dict[int, _Lease] = {}  # by the record's identity
+        self._records: dict[int, Record] = {}
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._leases)
 
-    def took(self, records: Iterable[Record], *, at: float, seconds: float) -> None:
+    def took(self, records: Sequence[Record], *, at: float, seconds: float) -> None:
         """These were received."""
         until = at + seconds
-        safe = _safe(until, seconds)
-        for record in records:
-            self._held[id(record)] = _Lease(record, at, until, seconds, safe)
+        held = dict(zip(map(id, records), records, strict=True))
+        self._records.update(held)
+        self._leases.update(dict.fromkeys(held, _Lease(at, until, seconds, _safe(until, seconds))))
 
     def ended(self, records: Iterable[Record]) -> None:
         """These are held no longer."""
         for record in records:
-            self._held.pop(id(record), None)
+            self._leases.pop(id(record), None)
+            self._records.pop(id(record), None)
 
     def until(self, records: Iterable[Record]) -> float:
         """When the first of them stops being ours."""
-        held = self._held
-        return min([held[id(record)].until for record in records])
+        return min([lease.until for lease in self._of(records)])
 
     def received(self, record: Record) -> float:
         """When it was received."""
-        return self._held[id(record)].received
+        return self._leases[id(record)].received
 
     def over(self, records: Iterable[Record], now: float) -> list[Record]:
         """Those whose lease has ended, or ends so soon that nobody may be asked to process them."""
-        held = self._held
-        return [record for record in records if now >= held[id(record)].safe]
+        return [record for record in records if now >= self._leases[id(record)].safe]
 
     def past(self, records: Iterable[Record], now: float) -> int:
         """How many of them are not ours any more."""
-        return sum(now >= self._held[id(record)].until for record in records)
+        return sum(now >= self._leases[id(record)].until for record in records)
 
     def sent_until(self, records: Iterable[Record]) -> float:
         """Until when all of them may be sent."""
-        return min(self._held[id(record)].safe for record in records)
+        return min([lease.safe for lease in self._of(records)])
 
     def leave_by(self, records: Sequence[Record], timeout: float | None) -> float:
         """When messages that are being gathered must leave, so that the function has its timeout, or half their lease.
@@ -95,30 +97,39 @@ class Leases:
         Args:
             timeout: of the function; None when it is not known.
         """
-        leases = [self._held[id(record)] for record in records]
-        return min((each.until - min(timeout or math.inf, each.seconds / 2) for each in leases), default=math.inf)
+        longest = timeout or math.inf
+        return min((each.until - min(longest, each.seconds / 2) for each in self._of(records)), default=math.inf)
 
     def due(self, now: float, lease: float) -> dict[int, list[Record]]:
         """The messages to renew: for how many whole seconds from now, never beyond 12 hours from their receipt."""
         found: dict[int, list[Record]] = {}
-        for each in self._held.values():
+        for identity, each in self._leases.items():
             seconds = math.floor(min(lease, each.received + LONGEST - now))
             if not each.lost and now < each.until <= now + lease * _RENEWED_FROM and now + seconds > each.until:
-                found.setdefault(seconds, []).append(each.record)
+                found.setdefault(seconds, []).append(self._records[identity])
         return found
 
     def renewed(self, records: Iterable[Record], *, at: float, seconds: float) -> None:
         """The queue hides these until then; what is held no longer is passed over."""
-        for record in records:
-            if lease := self._held.get(id(record)):
-                lease.until, lease.seconds = at + seconds, seconds
-                lease.safe = _safe(lease.until, seconds)
+        until = at + seconds
+        self._replace(records, until=until, seconds=seconds, safe=_safe(until, seconds))
 
     def lost(self, records: Iterable[Record]) -> None:
         """The queue renews these no more."""
-        for record in records:
-            if lease := self._held.get(id(record)):
-                lease.lost = True
+        self._replace(records, lost=True)
+
+    def _replace(self, records: Iterable[Record], **changes: float) -> None:
+        """Give some messages another lease, the same one to those who shared one; the others keep theirs."""
+        changed: dict[_Lease, _Lease] = {}
+        for identity in map(id, records):
+            if lease := self._leases.get(identity):
+                if lease not in changed:
+                    changed[lease] = replace(lease, **changes)
+                self._leases[identity] = changed[lease]
+
+    def _of(self, records: Iterable[Record]) -> set[_Lease]:
+        """The different leases of these: mostly a single one."""
+        return set(map(self._leases.__getitem__, map(id, records)))
 
 
 def _safe(until: float, seconds: float) -> float:
