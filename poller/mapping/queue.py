@@ -53,6 +53,7 @@ class Queue:
         self._next_receive = now
         self._scale = scale.beginning(tools.policy.scaling, now)
         self._news = anyio.Event()
+        self._sleeps_until = math.inf
         self._share = Share(
             tools.fleet,
             tools.store,
@@ -97,34 +98,54 @@ class Queue:
 
     async def _turn(self, tasks: TaskGroup) -> None:
         """Begin everything that may begin now, then wait until something may have changed."""
-        policy, now = self._tools.policy, self._tools.now()
+        now = self._tools.now()
         self._news = anyio.Event()
         self._close(now)
         await self._give_up_overdue(now)
-        batches = self._in_flight + len(self._waiting)
-        self._scale = scale.grow(self._scale, policy.scaling, batches=batches, now=now)
+        self._grow(now)
         for batch in self._next():
-            tasks.start_soon(self._process, batch)
-        while (count := self._may_receive()) and now >= self._next_receive:
-            self._receives.append(count)
-            tasks.start_soon(self._receive, count, tasks)
-        wake = min(
-            self._next_receive if count else math.inf,
-            scale.grows_at(self._scale, policy.scaling, batches=self._in_flight + len(self._waiting)),
-            self._batcher.deadline,
-            self._leave_by,
-            min((self._leases.sent_until(batch) for batch in self._waiting), default=math.inf),
-        )
+            tasks.start_soon(self._send, batch, tasks)
+        self._begin_receives(now, tasks)
+        wake = self._sleeps_until = self._wakes_at(now)
         if wake == math.inf:
             await self._news.wait()
             return
         with anyio.move_on_after(wake - now):
             await self._news.wait()
 
+    def _grow(self, now: float) -> None:
+        self._scale = scale.grow(self._scale, self._tools.policy.scaling, batches=self._batches, now=now)
+
+    def _begin_receives(self, now: float, tasks: TaskGroup) -> None:
+        """Begin as many receives as may be under way besides those that are."""
+        while count := self._ask(now):
+            tasks.start_soon(self._work, count, tasks)
+
+    def _wakes_at(self, now: float) -> float:
+        """When something may begin though nothing happens until then; inf: never."""
+        return min(
+            self._next_receive if now < self._next_receive and self._may_receive() else math.inf,
+            scale.grows_at(self._scale, self._tools.policy.scaling, batches=self._batches),
+            self._batcher.deadline,
+            self._leave_by,
+            min([self._leases.sent_until(batch) for batch in self._waiting], default=math.inf),
+        )
+
+    @property
+    def _batches(self) -> int:
+        return self._in_flight + len(self._waiting)
+
+    def _ask(self, now: float) -> int:
+        """Count a receive as under way, if one may begin now. Answers how many messages it asks for; 0: none may."""
+        if now < self._next_receive or not (count := self._may_receive()) or not self._goes_on:
+            return 0
+        self._receives.append(count)
+        return count
+
     def _may_receive(self) -> int:
         """How many messages may be received now; 0: none."""
         load = scale.Load(
-            batches=self._in_flight + len(self._waiting),
+            batches=self._batches,
             held=len(self._gathered),
             receives=len(self._receives),
             asked=sum(self._receives),
@@ -133,6 +154,8 @@ class Queue:
 
     def _close(self, now: float) -> None:
         """Hand over the batches that are full, and what was gathered if its window or its leases demand it."""
+        if not self._gathered:
+            return
         if now >= self._leave_by:  # it was reckoned before leases were renewed, perhaps
             self._leave_by = self._leases.leave_by(self._gathered, self._tools.policy.function_timeout)
         ready = self._batcher.rest() if now >= self._leave_by else self._batcher.ready(now)
@@ -144,7 +167,7 @@ class Queue:
 
     async def _give_up_overdue(self, now: float) -> None:
         """Give back what waited for its turn so long that it may not be sent any more."""
-        overdue = self._leases.over((record for batch in self._waiting for record in batch), now)
+        overdue = self._leases.over([record for batch in self._waiting for record in batch], now)
         if overdue:
             self._drop(overdue)
             await self._messages.release(overdue, reason=_OVERDUE)
@@ -169,66 +192,101 @@ class Queue:
 
     def _next(self) -> list[Batch]:
         """The batches whose turn it is: on a FIFO queue, those of whose groups none is in flight or waits before."""
-        turn: list[Batch] = []
+        free = max(0, self._bounded.limit - self._in_flight)
+        if not self._tools.source.ordered:
+            turn, self._waiting = self._waiting[:free], self._waiting[free:]
+            self._in_flight += len(turn)
+            return turn
+        turn = []
         waiting, blocked = self._waiting, set(self._groups)
         self._waiting = []
         for batch in waiting:
             groups = self._groups_of(batch)
-            if self._in_flight < self._bounded.limit and groups.isdisjoint(blocked):
-                self._in_flight += 1
+            if len(turn) < free and groups.isdisjoint(blocked):
                 self._groups |= groups
                 turn.append(batch)
             else:
                 self._waiting.append(batch)
             blocked |= groups
+        self._in_flight += len(turn)
         return turn
 
     def _groups_of(self, records: Sequence[Record]) -> set[str]:
-        return {record.key for record in records} if self._tools.source.ordered else set()
+        return {record.key for record in records}
+
+    async def _work(self, count: int, tasks: TaskGroup) -> None:
+        """Receive, process what may go at once, and so on until no receive may begin or something waits.
+
+        One task for many batches: to start one for each, and to wake the main loop each time, costs more than all else.
+        """
+        while count:
+            await self._receive(count, tasks)
+            count = self._go_on(tasks)
+
+    async def _send(self, batch: Batch, tasks: TaskGroup) -> None:
+        """Process a batch that had waited for its turn."""
+        await self._process(batch)
+        del batch  # or its records would stay in memory as long as the task
+        await self._work(self._go_on(tasks), tasks)
+
+    def _go_on(self, tasks: TaskGroup) -> int:
+        """What a task does next that has done what it had: how many messages it receives; 0: nothing."""
+        now = self._tools.now()
+        count = 0 if self._waiting else self._ask(now)  # what waits goes first, and the main loop begins it
+        self._spread(now, tasks)
+        return count
+
+    def _spread(self, now: float, tasks: TaskGroup) -> None:
+        """Let begin what else may begin now, and wake the main loop if it would sleep too long for what is there now."""
+        self._grow(now)
+        self._begin_receives(now, tasks)
+        if self._waiting or not self._goes_on or self._wakes_at(now) < self._sleeps_until:
+            self._news.set()
 
     async def _receive(self, count: int, tasks: TaskGroup) -> None:
-        """One receive, and the batch that it makes, if that may go at once: one task is cheaper than two.
+        """One receive, and the batch that it makes, if that may go at once.
 
         A stop does not cancel it, or what it brings would be hidden though nobody has it.
         """
         dropped = await self._received(count)
-        if dropped:  # what no filter lets pass is deleted at once
+        if dropped:  # what no filter lets pass is deleted at once; the main loop sends the others
+            self._news.set()
             await self._messages.delete(dropped)
             self._messages.left(dropped)
         elif self._goes_on:
-            self._close(self._tools.now())
+            now = self._tools.now()
+            self._close(now)
             turn = self._next()
             for batch in turn[1:]:
-                tasks.start_soon(self._process, batch)
+                tasks.start_soon(self._send, batch, tasks)
             if turn:
+                self._spread(now, tasks)
                 await self._process(turn[0])
 
     async def _received(self, count: int) -> Batch:
         """One receive. Answers what no filter lets pass."""
-        began = self._tools.now()
+        tools, began = self._tools, self._tools.now()
         reader = self._readers.pop() if self._readers else self._another_reader()
         page = await reader.read(_CURSOR, count)
         answered = reader.answered
         self._readers.append(reader)
-        records: tuple[Record, ...] = ()
-        dropped: tuple[Record, ...] = ()
+        records: Batch = ()
+        dropped: Batch = ()
         if page is not None:
-            sifted, dropped = await sift(self._tools, self._shard, page)
+            sifted, dropped = await sift(tools, self._shard, page)
             records = sifted.records
         if records:
-            await self._look_again()
+            if tools.now() >= self._looked + _LOOK_EVERY:
+                await self._look_again()
             self._leases.took(records, at=answered, seconds=self._topology.lease)
-        now = self._tools.now()
+        now = tools.now()
         full = page is not None and page.full
-        self._scale = scale.after_receive(
-            self._scale, self._tools.policy.scaling, records=len(records), full=full, now=now
-        )
+        self._scale = scale.after_receive(self._scale, tools.policy.scaling, records=len(records), full=full, now=now)
         if page is not None and not page.records:
-            interval = self._tools.policy.poll_interval
-            self._next_receive = now + pause_after(page, interval=interval, took=now - began)
+            self._next_receive = now + pause_after(page, interval=tools.policy.poll_interval, took=now - began)
         self._receives.remove(count)
-        self._take(records, now)
-        self._news.set()
+        if records:
+            self._take(records, now)
         return dropped
 
     def _another_reader(self) -> Reader:
@@ -238,10 +296,12 @@ class Queue:
         """Gather what was received. On a FIFO queue, groups that wait for another batch do not hold up the rest."""
         if not self._tools.source.ordered:
             self._batcher.take(records, now)
+            if not self._tools.policy.window:
+                self._waiting += self._batcher.rest()
+                return
             self._gathered += records
-            if self._tools.policy.window:  # else they leave at once
-                leave_by = self._leases.leave_by(records, self._tools.policy.function_timeout)
-                self._leave_by = min(self._leave_by, leave_by)
+            leave_by = self._leases.leave_by(records, self._tools.policy.function_timeout)
+            self._leave_by = min(self._leave_by, leave_by)
             return
         blocked = self._groups.union(*map(self._groups_of, self._waiting))
         for part in (
@@ -254,8 +314,6 @@ class Queue:
 
     async def _look_again(self) -> None:
         """Ask, now and then, whether the queue's visibility timeout is still what it was."""
-        if self._tools.now() < self._looked + _LOOK_EVERY:
-            return
         self._looked = self._tools.now()
         try:
             topology = await self._tools.source.topology()
@@ -268,14 +326,15 @@ class Queue:
         """Deliver a batch, settle it, and let the next one of its groups go on."""
         settled = await self._messages.deliver(batch, self._called)
         deleted = await self._messages.delete(settled) if settled else ()
-        followers = self._followers(batch, deleted) if self._tools.source.ordered else ()
+        ordered = self._tools.source.ordered
+        followers = self._followers(batch, deleted) if ordered else ()
         self._messages.left(batch)
         if followers:
             self._drop(followers)
             await self._messages.release(followers, reason=_OVERTAKING)
         self._in_flight -= 1
-        self._groups -= self._groups_of(batch)
-        self._news.set()
+        if ordered:
+            self._groups -= self._groups_of(batch)
 
     def _followers(self, batch: Batch, deleted: Batch) -> list[Record]:
         """Messages that wait and would overtake what is left. Those received since the lease ended begin with it anew."""
