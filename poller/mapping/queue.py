@@ -35,8 +35,10 @@ class Queue:
     def __init__(self, tools: Tools, topology: Topology, holder: Holder) -> None:
         now = tools.now()
         self._tools = tools
+        self._policy = tools.policy
         self._shard = topology.partitions[0].id
         self._topology = topology
+        self._trouble = topology.trouble
         self._looked = now
         self._holder = holder
         self._standing = Standing(tools, self._shard, holder)
@@ -49,7 +51,8 @@ class Queue:
         self._waiting: list[Batch] = []
         self._in_flight = 0
         self._groups: set[str] = set()
-        self._receives: list[int] = []
+        self._receives = 0
+        self._asked = 0
         self._next_receive = now
         self._scale = scale.beginning(tools.policy.scaling, now)
         self._news = anyio.Event()
@@ -66,7 +69,7 @@ class Queue:
     @property
     def _bounded(self) -> scale.Scale:
         """What the queue may do, within this replica's part of MaximumConcurrency."""
-        return scale.within(self._scale, self._share.part) if self._tools.policy.scaling.total else self._scale
+        return scale.within(self._scale, self._share.part) if self._policy.scaling.total else self._scale
 
     async def run(self) -> None:
         """Process the queue until the stop; what is in flight is finished and deleted.
@@ -78,9 +81,9 @@ class Queue:
         observe(ShardMoved(mapping=mapping, shard=shard, to="owned"))
         async with anyio.create_task_group() as around:
             around.start_soon(self._wake_at_stop)
-            if self._tools.policy.scaling.total:
+            if self._policy.scaling.total:
                 around.start_soon(self._share.keep, self._news_came)
-            if self._tools.policy.extend_visibility:
+            if self._policy.extend_visibility:
                 around.start_soon(self._renew)
             async with anyio.create_task_group() as tasks:
                 while self._goes_on:
@@ -89,12 +92,12 @@ class Queue:
                 await self._give_back(self._unsent())
             around.cancel_scope.cancel()
         observe(ShardMoved(mapping=mapping, shard=shard, to="released"))
-        if self._topology.trouble:
-            raise Denied(f"{self._tools.source_name}: {self._topology.trouble}")
+        if self._trouble:
+            raise Denied(f"{self._tools.source_name}: {self._trouble}")
 
     @property
     def _goes_on(self) -> bool:
-        return not self._tools.stop.is_set() and not self._topology.trouble
+        return not self._tools.stop.is_set() and not self._trouble
 
     async def _turn(self, tasks: TaskGroup) -> None:
         """Begin everything that may begin now, then wait until something may have changed."""
@@ -114,7 +117,7 @@ class Queue:
             await self._news.wait()
 
     def _grow(self, now: float) -> None:
-        self._scale = scale.grow(self._scale, self._tools.policy.scaling, batches=self._batches, now=now)
+        self._scale = scale.grow(self._scale, self._policy.scaling, batches=self._batches, now=now)
 
     def _begin_receives(self, now: float, tasks: TaskGroup) -> None:
         """Begin as many receives as may be under way besides those that are."""
@@ -123,13 +126,14 @@ class Queue:
 
     def _wakes_at(self, now: float) -> float:
         """When something may begin though nothing happens until then; inf: never."""
-        return min(
-            self._next_receive if now < self._next_receive and self._may_receive() else math.inf,
-            scale.grows_at(self._scale, self._tools.policy.scaling, batches=self._batches),
-            self._batcher.deadline,
-            self._leave_by,
-            min([self._leases.sent_until(batch) for batch in self._waiting], default=math.inf),
-        )
+        wake = scale.grows_at(self._scale, self._policy.scaling, batches=self._batches)
+        if now < self._next_receive and self._may_receive():
+            wake = min(wake, self._next_receive)
+        if self._gathered:
+            wake = min(wake, self._batcher.deadline, self._leave_by)
+        for batch in self._waiting:
+            wake = min(wake, self._leases.sent_until(batch))
+        return wake
 
     @property
     def _batches(self) -> int:
@@ -139,30 +143,26 @@ class Queue:
         """Count a receive as under way, if one may begin now. Answers how many messages it asks for; 0: none may."""
         if now < self._next_receive or not (count := self._may_receive()) or not self._goes_on:
             return 0
-        self._receives.append(count)
+        self._receives += 1
+        self._asked += count
         return count
 
     def _may_receive(self) -> int:
         """How many messages may be received now; 0: none."""
-        load = scale.Load(
-            batches=self._batches,
-            held=len(self._gathered),
-            receives=len(self._receives),
-            asked=sum(self._receives),
-        )
-        return scale.may_receive(self._bounded, load, self._tools.policy)
+        load = scale.Load(batches=self._batches, held=len(self._gathered), receives=self._receives, asked=self._asked)
+        return scale.may_receive(self._bounded, load, self._policy)
 
     def _close(self, now: float) -> None:
         """Hand over the batches that are full, and what was gathered if its window or its leases demand it."""
         if not self._gathered:
             return
         if now >= self._leave_by:  # it was reckoned before leases were renewed, perhaps
-            self._leave_by = self._leases.leave_by(self._gathered, self._tools.policy.function_timeout)
+            self._leave_by = self._leases.leave_by(self._gathered, self._policy.function_timeout)
         ready = self._batcher.rest() if now >= self._leave_by else self._batcher.ready(now)
         if ready:
             self._waiting += ready
             self._gathered = self._gathered[sum(map(len, ready)) :]
-            self._leave_by = self._leases.leave_by(self._gathered, self._tools.policy.function_timeout)
+            self._leave_by = self._leases.leave_by(self._gathered, self._policy.function_timeout)
             self._batcher.reopen(now)
 
     async def _give_up_overdue(self, now: float) -> None:
@@ -233,7 +233,10 @@ class Queue:
         """What a task does next that has done what it had: how many messages it receives; 0: nothing."""
         now = self._tools.now()
         count = 0 if self._waiting else self._ask(now)  # what waits goes first, and the main loop begins it
-        self._spread(now, tasks)
+        if count and not self._gathered:  # there is room, so there is nothing to wait for
+            self._begin_receives(now, tasks)
+        else:
+            self._spread(now, tasks)
         return count
 
     def _spread(self, now: float, tasks: TaskGroup) -> None:
@@ -284,7 +287,8 @@ class Queue:
         self._scale = scale.after_receive(self._scale, tools.policy.scaling, records=len(records), full=full, now=now)
         if page is not None and not page.records:
             self._next_receive = now + pause_after(page, interval=tools.policy.poll_interval, took=now - began)
-        self._receives.remove(count)
+        self._receives -= 1
+        self._asked -= count
         if records:
             self._take(records, now)
         return dropped
@@ -296,11 +300,11 @@ class Queue:
         """Gather what was received. On a FIFO queue, groups that wait for another batch do not hold up the rest."""
         if not self._tools.source.ordered:
             self._batcher.take(records, now)
-            if not self._tools.policy.window:
+            if not self._policy.window:
                 self._waiting += self._batcher.rest()
                 return
             self._gathered += records
-            leave_by = self._leases.leave_by(records, self._tools.policy.function_timeout)
+            leave_by = self._leases.leave_by(records, self._policy.function_timeout)
             self._leave_by = min(self._leave_by, leave_by)
             return
         blocked = self._groups.union(*map(self._groups_of, self._waiting))
@@ -308,7 +312,7 @@ class Queue:
             [record for record in records if record.key not in blocked],
             [record for record in records if record.key in blocked],
         ):
-            batcher = Batcher(self._tools.policy, now)
+            batcher = Batcher(self._policy, now)
             batcher.take(part, now)
             self._waiting += batcher.rest()
 
@@ -319,7 +323,7 @@ class Queue:
             topology = await self._tools.source.topology()
         except (Transient, Denied):
             return  # the next receives tell whether the queue is there; what was known of it still is the best guess
-        self._topology = topology
+        self._topology, self._trouble = topology, topology.trouble
         self._tools.observe(SourceListed(mapping=self._tools.mapping, retention=topology.retention))
 
     async def _process(self, batch: Batch) -> None:
@@ -344,10 +348,10 @@ class Queue:
         return [each for each in waiting if each.key in groups and self._leases.received(each) < until]
 
     def _called(self, outcome: Outcome) -> None:
-        self._scale = scale.after_call(self._scale, self._tools.policy, outcome, now=self._tools.now())
+        self._scale = scale.after_call(self._scale, self._policy, outcome, now=self._tools.now())
 
     async def _give_back(self, records: Sequence[Record]) -> None:
-        await self._messages.release(records, reason=self._topology.trouble or "the mapping stops")
+        await self._messages.release(records, reason=self._trouble or "the mapping stops")
 
     async def _renew(self) -> None:
         """Renew the leases of what is held, again and again."""
