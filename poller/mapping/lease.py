@@ -8,11 +8,13 @@ Source: SQS developer guide, "Visibility timeout"; semantics, section 4.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from operator import is_
 
 import msgspec
 from msgspec.structs import replace
 
+from poller.mapping.batch import Batch
 from poller.model.record import Record
 
 LONGEST = 43_200
@@ -49,45 +51,52 @@ class _Lease(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 
 class Leases:
-    """The leases of all messages held."""
+    """The leases of all messages held.
+
+    Most batches are one receive, no more and no less: it is kept as it came, and looked at once for all its messages. When
+    other messages are asked for, those of every receive are kept each by itself from then on.
+    """
 
     def __init__(self) -> None:
-        self._leases: dict[int, _Lease] = {}  # by the record's identity
-        self._records: dict[int, Record] = {}
+        self._receives: dict[int, tuple[Batch, _Lease]] = {}  # by the identity of the first record
+        self._alone: dict[int, tuple[Record, _Lease]] = {}  # by the record's identity
 
     def __len__(self) -> int:
-        return len(self._leases)
+        return len(self._alone) + sum(len(records) for records, _ in self._receives.values())
 
-    def took(self, records: Sequence[Record], *, at: float, seconds: float) -> None:
+    def took(self, records: Batch, *, at: float, seconds: float) -> None:
         """These were received."""
         until = at + seconds
-        held = dict(zip(map(id, records), records, strict=True))
-        self._records.update(held)
-        self._leases.update(dict.fromkeys(held, _Lease(at, until, seconds, _safe(until, seconds))))
+        self._receives[id(records[0])] = (records, _Lease(at, until, seconds, _safe(until, seconds)))
 
-    def ended(self, records: Iterable[Record]) -> None:
+    def ended(self, records: Sequence[Record]) -> None:
         """These are held no longer."""
+        if self._whole(records):
+            del self._receives[id(records[0])]
+            return
+        held = self._each()
         for record in records:
-            self._leases.pop(id(record), None)
-            self._records.pop(id(record), None)
+            held.pop(id(record), None)
 
-    def until(self, records: Iterable[Record]) -> float:
+    def until(self, records: Sequence[Record]) -> float:
         """When the first of them stops being ours."""
         return min([lease.until for lease in self._of(records)])
 
     def received(self, record: Record) -> float:
         """When it was received."""
-        return self._leases[id(record)].received
+        return self._each()[id(record)][1].received
 
     def over(self, records: Iterable[Record], now: float) -> list[Record]:
         """Those whose lease has ended, or ends so soon that nobody may be asked to process them."""
-        return [record for record in records if now >= self._leases[id(record)].safe]
+        held = self._each()
+        return [record for record in records if now >= held[id(record)][1].safe]
 
     def past(self, records: Iterable[Record], now: float) -> int:
         """How many of them are not ours any more."""
-        return sum(now >= self._leases[id(record)].until for record in records)
+        held = self._each()
+        return sum(now >= held[id(record)][1].until for record in records)
 
-    def sent_until(self, records: Iterable[Record]) -> float:
+    def sent_until(self, records: Sequence[Record]) -> float:
         """Until when all of them may be sent."""
         return min([lease.safe for lease in self._of(records)])
 
@@ -103,10 +112,10 @@ class Leases:
     def due(self, now: float, lease: float) -> dict[int, list[Record]]:
         """The messages to renew: for how many whole seconds from now, never beyond 12 hours from their receipt."""
         found: dict[int, list[Record]] = {}
-        for identity, each in self._leases.items():
+        for record, each in self._each().values():
             seconds = math.floor(min(lease, each.received + LONGEST - now))
             if not each.lost and now < each.until <= now + lease * _RENEWED_FROM and now + seconds > each.until:
-                found.setdefault(seconds, []).append(self._records[identity])
+                found.setdefault(seconds, []).append(record)
         return found
 
     def renewed(self, records: Iterable[Record], *, at: float, seconds: float) -> None:
@@ -120,16 +129,34 @@ class Leases:
 
     def _replace(self, records: Iterable[Record], **changes: float) -> None:
         """Give some messages another lease, the same one to those who shared one; the others keep theirs."""
-        changed: dict[_Lease, _Lease] = {}
-        for identity in map(id, records):
-            if lease := self._leases.get(identity):
+        held, changed = self._each(), dict[_Lease, _Lease]()
+        for record in records:
+            if taken := held.get(id(record)):
+                lease = taken[1]
                 if lease not in changed:
                     changed[lease] = replace(lease, **changes)
-                self._leases[identity] = changed[lease]
+                held[id(record)] = (record, changed[lease])
 
-    def _of(self, records: Iterable[Record]) -> set[_Lease]:
-        """The different leases of these: mostly a single one."""
-        return set(map(self._leases.__getitem__, map(id, records)))
+    def _of(self, records: Sequence[Record]) -> Collection[_Lease]:
+        """The different leases of these."""
+        if whole := self._whole(records):
+            return whole
+        held = self._each()
+        return {held[id(record)][1] for record in records}
+
+    def _whole(self, records: Sequence[Record]) -> tuple[_Lease] | None:
+        """The lease of messages that are one receive, no more and no less."""
+        if not records or not (taken := self._receives.get(id(records[0]))) or len(taken[0]) != len(records):
+            return None
+        return (taken[1],) if all(map(is_, taken[0], records)) else None
+
+    def _each(self) -> dict[int, tuple[Record, _Lease]]:
+        """All messages, each by itself."""
+        if self._receives:
+            for records, lease in self._receives.values():
+                self._alone.update({id(record): (record, lease) for record in records})
+            self._receives.clear()
+        return self._alone
 
 
 def _safe(until: float, seconds: float) -> float:

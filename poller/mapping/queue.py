@@ -167,6 +167,8 @@ class Queue:
 
     async def _give_up_overdue(self, now: float) -> None:
         """Give back what waited for its turn so long that it may not be sent any more."""
+        if not self._waiting:
+            return
         overdue = self._leases.over([record for batch in self._waiting for record in batch], now)
         if overdue:
             self._drop(overdue)
