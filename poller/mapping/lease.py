@@ -146,9 +146,15 @@ class Leases:
 
     def _whole(self, records: Sequence[Record]) -> tuple[_Lease] | None:
         """The lease of messages that are one receive, no more and no less."""
-        if not records or not (taken := self._receives.get(id(records[0]))) or len(taken[0]) != len(records):
+        taken = self._receives.get(id(records[0])) if records else None
+        if not taken or not isinstance(records, tuple):
             return None
-        return (taken[1],) if all(map(is_, taken[0], records)) else None
+        received, lease = taken
+        if received is not records:
+            if len(received) != len(records) or not all(map(is_, received, records)):
+                return None
+            self._receives[id(records[0])] = (records, lease)  # the same batch is asked for again and again
+        return (lease,)
 
     def _each(self) -> dict[int, tuple[Record, _Lease]]:
         """All messages, each by itself."""
