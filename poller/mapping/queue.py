@@ -57,6 +57,7 @@ class Queue:
         self._scale = scale.beginning(tools.policy.scaling, now)
         self._news = anyio.Event()
         self._sleeps_until = math.inf
+        self._shared = tools.policy.scaling.total is not None
         self._share = Share(
             tools.fleet,
             tools.store,
@@ -69,7 +70,7 @@ class Queue:
     @property
     def _bounded(self) -> scale.Scale:
         """What the queue may do, within this replica's part of MaximumConcurrency."""
-        return scale.within(self._scale, self._share.part) if self._policy.scaling.total else self._scale
+        return scale.within(self._scale, self._share.part) if self._shared else self._scale
 
     async def run(self) -> None:
         """Process the queue until the stop; what is in flight is finished and deleted.
@@ -81,7 +82,7 @@ class Queue:
         observe(ShardMoved(mapping=mapping, shard=shard, to="owned"))
         async with anyio.create_task_group() as around:
             around.start_soon(self._wake_at_stop)
-            if self._policy.scaling.total:
+            if self._shared:
                 around.start_soon(self._share.keep, self._news_came)
             if self._policy.extend_visibility:
                 around.start_soon(self._renew)
@@ -103,7 +104,8 @@ class Queue:
         """Begin everything that may begin now, then wait until something may have changed."""
         now = self._tools.now()
         self._news = anyio.Event()
-        self._close(now)
+        if self._gathered:
+            self._close(now)
         await self._give_up_overdue(now)
         self._grow(now)
         for batch in self._next():
@@ -154,8 +156,6 @@ class Queue:
 
     def _close(self, now: float) -> None:
         """Hand over the batches that are full, and what was gathered if its window or its leases demand it."""
-        if not self._gathered:
-            return
         if now >= self._leave_by:  # it was reckoned before leases were renewed, perhaps
             self._leave_by = self._leases.leave_by(self._gathered, self._policy.function_timeout)
         ready = self._batcher.rest() if now >= self._leave_by else self._batcher.ready(now)
@@ -220,24 +220,44 @@ class Queue:
         """Receive, process what may go at once, and so on until no receive may begin or something waits.
 
         One task for many batches: to start one for each, and to wake the main loop each time, costs more than all else.
+        A stop does not cancel a receive, or what it brings would be hidden though nobody has it.
         """
         while count:
-            await self._receive(count, tasks)
+            dropped = await self._receive(count)
+            if dropped:  # what no filter lets pass is deleted at once; the main loop sends the others
+                self._news.set()
+                await self._messages.delete(dropped)
+                self._messages.left(dropped)
+                del dropped
+            elif self._goes_on:
+                turn = self._at_once(tasks)
+                while turn:
+                    await self._process(turn.pop())  # it must not stay in memory during the next receive
             count = self._go_on(tasks)
 
     async def _send(self, batch: Batch, tasks: TaskGroup) -> None:
         """Process a batch that had waited for its turn."""
         await self._process(batch)
-        del batch  # or its records would stay in memory as long as the task
+        del batch  # as above
         await self._work(self._go_on(tasks), tasks)
+
+    def _at_once(self, tasks: TaskGroup) -> list[Batch]:
+        """Begin what the end of a receive lets begin, but for one batch at the most, which is answered."""
+        now = self._tools.now()
+        if self._gathered:
+            self._close(now)
+        turn = self._next()
+        for batch in turn[1:]:
+            tasks.start_soon(self._send, batch, tasks)
+        if turn:
+            self._spread(now, tasks)
+        return turn[:1]
 
     def _go_on(self, tasks: TaskGroup) -> int:
         """What a task does next that has done what it had: how many messages it receives; 0: nothing."""
         now = self._tools.now()
         count = 0 if self._waiting else self._ask(now)  # what waits goes first, and the main loop begins it
-        if count and not self._gathered:  # there is room, so there is nothing to wait for
-            self._begin_receives(now, tasks)
-        else:
+        if not count or self._policy.window:  # else the place of its batch was all the room there was
             self._spread(now, tasks)
         return count
 
@@ -248,27 +268,7 @@ class Queue:
         if self._waiting or not self._goes_on or self._wakes_at(now) < self._sleeps_until:
             self._news.set()
 
-    async def _receive(self, count: int, tasks: TaskGroup) -> None:
-        """One receive, and the batch that it makes, if that may go at once.
-
-        A stop does not cancel it, or what it brings would be hidden though nobody has it.
-        """
-        dropped = await self._received(count)
-        if dropped:  # what no filter lets pass is deleted at once; the main loop sends the others
-            self._news.set()
-            await self._messages.delete(dropped)
-            self._messages.left(dropped)
-        elif self._goes_on:
-            now = self._tools.now()
-            self._close(now)
-            turn = self._next()
-            for batch in turn[1:]:
-                tasks.start_soon(self._send, batch, tasks)
-            if turn:
-                self._spread(now, tasks)
-                await self._process(turn[0])
-
-    async def _received(self, count: int) -> Batch:
+    async def _receive(self, count: int) -> Batch:
         """One receive. Answers what no filter lets pass."""
         tools, began = self._tools, self._tools.now()
         reader = self._readers.pop() if self._readers else self._another_reader()
@@ -286,9 +286,9 @@ class Queue:
             self._leases.took(records, at=answered, seconds=self._topology.lease)
         now = tools.now()
         full = page is not None and page.full
-        self._scale = scale.after_receive(self._scale, tools.policy.scaling, records=len(records), full=full, now=now)
+        self._scale = scale.after_receive(self._scale, self._policy.scaling, records=len(records), full=full, now=now)
         if page is not None and not page.records:
-            self._next_receive = now + pause_after(page, interval=tools.policy.poll_interval, took=now - began)
+            self._next_receive = now + pause_after(page, interval=self._policy.poll_interval, took=now - began)
         self._receives -= 1
         self._asked -= count
         if records:
@@ -298,12 +298,13 @@ class Queue:
     def _another_reader(self) -> Reader:
         return Reader(self._tools, self._shard, self._holder.another(), self._standing)
 
-    def _take(self, records: Sequence[Record], now: float) -> None:
+    def _take(self, records: Batch, now: float) -> None:
         """Gather what was received. On a FIFO queue, groups that wait for another batch do not hold up the rest."""
         if not self._tools.source.ordered:
             self._batcher.take(records, now)
             if not self._policy.window:
-                self._waiting += self._batcher.rest()
+                batches = self._batcher.rest()  # a single one is the records as they came: its lease is known at once
+                self._waiting += batches if len(batches) > 1 else [records]
                 return
             self._gathered += records
             leave_by = self._leases.leave_by(records, self._policy.function_timeout)
@@ -350,7 +351,10 @@ class Queue:
         return [each for each in waiting if each.key in groups and self._leases.received(each) < until]
 
     def _called(self, outcome: Outcome) -> None:
+        limit = self._scale.limit
         self._scale = scale.after_call(self._scale, self._policy, outcome, now=self._tools.now())
+        if self._scale.limit > limit:
+            self._news.set()
 
     async def _give_back(self, records: Sequence[Record]) -> None:
         await self._messages.release(records, reason=self._trouble or "the mapping stops")
