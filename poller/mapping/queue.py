@@ -9,9 +9,10 @@ import anyio
 from anyio.abc import TaskGroup
 
 from poller.fleet.share import Share
-from poller.mapping import lease, scale
+from poller.mapping import groups, lease, scale
 from poller.mapping.batch import Batch, Batcher
 from poller.mapping.budget import Holder
+from poller.mapping.groups import groups_of
 from poller.mapping.message import Messages
 from poller.mapping.read import Reader, pause_after
 from poller.mapping.sift import sift
@@ -195,26 +196,13 @@ class Queue:
     def _next(self) -> list[Batch]:
         """The batches whose turn it is: on a FIFO queue, those of whose groups none is in flight or waits before."""
         free = max(0, self._bounded.limit - self._in_flight)
-        if not self._tools.source.ordered:
+        if self._tools.source.ordered:
+            turn, self._waiting = groups.turn(self._waiting, self._groups, free)
+            self._groups = self._groups.union(*map(groups_of, turn))
+        else:
             turn, self._waiting = self._waiting[:free], self._waiting[free:]
-            self._in_flight += len(turn)
-            return turn
-        turn = []
-        waiting, blocked = self._waiting, set(self._groups)
-        self._waiting = []
-        for batch in waiting:
-            groups = self._groups_of(batch)
-            if len(turn) < free and groups.isdisjoint(blocked):
-                self._groups |= groups
-                turn.append(batch)
-            else:
-                self._waiting.append(batch)
-            blocked |= groups
         self._in_flight += len(turn)
         return turn
-
-    def _groups_of(self, records: Sequence[Record]) -> set[str]:
-        return {record.key for record in records}
 
     async def _work(self, count: int, tasks: TaskGroup) -> None:
         """Receive, process what may go at once, and so on until no receive may begin or something waits.
@@ -300,24 +288,20 @@ class Queue:
 
     def _take(self, records: Batch, now: float) -> None:
         """Gather what was received. On a FIFO queue, groups that wait for another batch do not hold up the rest."""
-        if not self._tools.source.ordered:
-            self._batcher.take(records, now)
-            if not self._policy.window:
-                batches = self._batcher.rest()  # a single one is the records as they came: its lease is known at once
-                self._waiting += batches if len(batches) > 1 else [records]
-                return
-            self._gathered += records
-            leave_by = self._leases.leave_by(records, self._policy.function_timeout)
-            self._leave_by = min(self._leave_by, leave_by)
+        if self._tools.source.ordered:
+            blocked = self._groups.union(*map(groups_of, self._waiting))
+            for part in groups.apart(records, blocked):
+                batcher = Batcher(self._policy, now)
+                batcher.take(part, now)
+                self._waiting += batcher.rest()
             return
-        blocked = self._groups.union(*map(self._groups_of, self._waiting))
-        for part in (
-            [record for record in records if record.key not in blocked],
-            [record for record in records if record.key in blocked],
-        ):
-            batcher = Batcher(self._policy, now)
-            batcher.take(part, now)
-            self._waiting += batcher.rest()
+        self._batcher.take(records, now)
+        if not self._policy.window:
+            batches = self._batcher.rest()  # a single one is the records as they came: its lease is known at once
+            self._waiting += batches if len(batches) > 1 else [records]
+            return
+        self._gathered += records
+        self._leave_by = min(self._leave_by, self._leases.leave_by(records, self._policy.function_timeout))
 
     async def _look_again(self) -> None:
         """Ask, now and then, whether the queue's visibility timeout is still what it was."""
@@ -341,14 +325,14 @@ class Queue:
             await self._messages.release(followers, reason=_OVERTAKING)
         self._in_flight -= 1
         if ordered:
-            self._groups -= self._groups_of(batch)
+            self._groups -= groups_of(batch)
 
     def _followers(self, batch: Batch, deleted: Batch) -> list[Record]:
         """Messages that wait and would overtake what is left. Those received since the lease ended begin with it anew."""
         gone, until = {record.receipt for record in deleted}, self._leases.until(batch)
-        groups = {record.key for record in batch if record.receipt not in gone}
+        behind = groups_of([record for record in batch if record.receipt not in gone])
         waiting = (record for batch in self._waiting for record in batch)
-        return [each for each in waiting if each.key in groups and self._leases.received(each) < until]
+        return [each for each in waiting if each.key in behind and self._leases.received(each) < until]
 
     def _called(self, outcome: Outcome) -> None:
         limit = self._scale.limit
