@@ -45,7 +45,7 @@ class Messages:
         """
         tools, attempts = self._tools, Attempts(self._tools.new_id())
         event = event_of(batch)
-        while not tools.stop.is_set() and not self._leases.over(batch, tools.now()):
+        while not tools.stop.is_set() and tools.now() < self._leases.sent_until(batch):
             ended = await call(tools, self._shard, batch, event, attempts)
             called(ended.outcome)
             step = next_queue_step(batch, ended.outcome, failures=attempts.failures, chance=tools.chance())
@@ -86,15 +86,17 @@ class Messages:
             unsettled: Sequence[Unsettled] = await self._tools.source.delete(batch)
         except (Transient, Denied) as error:
             unsettled = [Unsettled(record, str(error)) for record in batch]
-        failed = {each.record.receipt for each in unsettled}
         self._tools.observe(
             MessagesDeleted(
                 mapping=self._tools.mapping,
                 deleted=len(batch) - len(unsettled),
                 failed=len(unsettled),
-                reason=_reasons(unsettled),
+                reason=_reasons(unsettled) if unsettled else "",
             )
         )
+        if not unsettled:
+            return batch
+        failed = {each.record.receipt for each in unsettled}
         return tuple(record for record in batch if record.receipt not in failed)
 
     def left(self, records: Sequence[Record]) -> None:

@@ -9,9 +9,10 @@ import anyio
 from anyio.abc import TaskGroup
 
 from poller.fleet.share import Share
-from poller.mapping import lease, scale
+from poller.mapping import groups, lease, scale
 from poller.mapping.batch import Batch, Batcher
 from poller.mapping.budget import Holder
+from poller.mapping.groups import groups_of
 from poller.mapping.message import Messages
 from poller.mapping.read import Reader, pause_after
 from poller.mapping.sift import sift
@@ -35,8 +36,10 @@ class Queue:
     def __init__(self, tools: Tools, topology: Topology, holder: Holder) -> None:
         now = tools.now()
         self._tools = tools
+        self._policy = tools.policy
         self._shard = topology.partitions[0].id
         self._topology = topology
+        self._trouble = topology.trouble
         self._looked = now
         self._holder = holder
         self._standing = Standing(tools, self._shard, holder)
@@ -49,10 +52,13 @@ class Queue:
         self._waiting: list[Batch] = []
         self._in_flight = 0
         self._groups: set[str] = set()
-        self._receives: list[int] = []
+        self._receives = 0
+        self._asked = 0
         self._next_receive = now
         self._scale = scale.beginning(tools.policy.scaling, now)
         self._news = anyio.Event()
+        self._sleeps_until = math.inf
+        self._shared = tools.policy.scaling.total is not None
         self._share = Share(
             tools.fleet,
             tools.store,
@@ -65,7 +71,7 @@ class Queue:
     @property
     def _bounded(self) -> scale.Scale:
         """What the queue may do, within this replica's part of MaximumConcurrency."""
-        return scale.within(self._scale, self._share.part) if self._tools.policy.scaling.total else self._scale
+        return scale.within(self._scale, self._share.part) if self._shared else self._scale
 
     async def run(self) -> None:
         """Process the queue until the stop; what is in flight is finished and deleted.
@@ -77,9 +83,9 @@ class Queue:
         observe(ShardMoved(mapping=mapping, shard=shard, to="owned"))
         async with anyio.create_task_group() as around:
             around.start_soon(self._wake_at_stop)
-            if self._tools.policy.scaling.total:
+            if self._shared:
                 around.start_soon(self._share.keep, self._news_came)
-            if self._tools.policy.extend_visibility:
+            if self._policy.extend_visibility:
                 around.start_soon(self._renew)
             async with anyio.create_task_group() as tasks:
                 while self._goes_on:
@@ -88,63 +94,83 @@ class Queue:
                 await self._give_back(self._unsent())
             around.cancel_scope.cancel()
         observe(ShardMoved(mapping=mapping, shard=shard, to="released"))
-        if self._topology.trouble:
-            raise Denied(f"{self._tools.source_name}: {self._topology.trouble}")
+        if self._trouble:
+            raise Denied(f"{self._tools.source_name}: {self._trouble}")
 
     @property
     def _goes_on(self) -> bool:
-        return not self._tools.stop.is_set() and not self._topology.trouble
+        return not self._tools.stop.is_set() and not self._trouble
 
     async def _turn(self, tasks: TaskGroup) -> None:
         """Begin everything that may begin now, then wait until something may have changed."""
-        policy, now = self._tools.policy, self._tools.now()
+        now = self._tools.now()
         self._news = anyio.Event()
-        self._close(now)
+        if self._gathered:
+            self._close(now)
         await self._give_up_overdue(now)
-        batches = self._in_flight + len(self._waiting)
-        self._scale = scale.grow(self._scale, policy.scaling, batches=batches, now=now)
+        self._grow(now)
         for batch in self._next():
-            tasks.start_soon(self._process, batch)
-        while (count := self._may_receive()) and now >= self._next_receive:
-            self._receives.append(count)
-            tasks.start_soon(self._receive, count, tasks)
-        wake = min(
-            self._next_receive if count else math.inf,
-            scale.grows_at(self._scale, policy.scaling, batches=self._in_flight + len(self._waiting)),
-            self._batcher.deadline,
-            self._leave_by,
-            min((self._leases.sent_until(batch) for batch in self._waiting), default=math.inf),
-        )
+            tasks.start_soon(self._send, batch, tasks)
+        self._begin_receives(now, tasks)
+        wake = self._sleeps_until = self._wakes_at(now)
         if wake == math.inf:
             await self._news.wait()
             return
         with anyio.move_on_after(wake - now):
             await self._news.wait()
 
+    def _grow(self, now: float) -> None:
+        self._scale = scale.grow(self._scale, self._policy.scaling, batches=self._batches, now=now)
+
+    def _begin_receives(self, now: float, tasks: TaskGroup) -> None:
+        """Begin as many receives as may be under way besides those that are."""
+        while count := self._ask(now):
+            tasks.start_soon(self._work, count, tasks)
+
+    def _wakes_at(self, now: float) -> float:
+        """When something may begin though nothing happens until then; inf: never."""
+        wake = scale.grows_at(self._scale, self._policy.scaling, batches=self._batches)
+        if now < self._next_receive and self._may_receive():
+            wake = min(wake, self._next_receive)
+        if self._gathered:
+            wake = min(wake, self._batcher.deadline, self._leave_by)
+        for batch in self._waiting:
+            wake = min(wake, self._leases.sent_until(batch))
+        return wake
+
+    @property
+    def _batches(self) -> int:
+        return self._in_flight + len(self._waiting)
+
+    def _ask(self, now: float) -> int:
+        """Count a receive as under way, if one may begin now. Answers how many messages it asks for; 0: none may."""
+        if now < self._next_receive or not (count := self._may_receive()) or not self._goes_on:
+            return 0
+        self._receives += 1
+        self._asked += count
+        return count
+
     def _may_receive(self) -> int:
         """How many messages may be received now; 0: none."""
-        load = scale.Load(
-            batches=self._in_flight + len(self._waiting),
-            held=len(self._gathered),
-            receives=len(self._receives),
-            asked=sum(self._receives),
-        )
-        return scale.may_receive(self._bounded, load, self._tools.policy)
+        load = scale.Load(batches=self._batches, held=len(self._gathered), receives=self._receives, asked=self._asked)
+        return scale.may_receive(self._bounded, load, self._policy)
 
     def _close(self, now: float) -> None:
         """Hand over the batches that are full, and what was gathered if its window or its leases demand it."""
         if now >= self._leave_by:  # it was reckoned before leases were renewed, perhaps
-            self._leave_by = self._leases.leave_by(self._gathered, self._tools.policy.function_timeout)
+            self._leave_by = self._leases.leave_by(self._gathered, self._policy.function_timeout)
         ready = self._batcher.rest() if now >= self._leave_by else self._batcher.ready(now)
         if ready:
             self._waiting += ready
             self._gathered = self._gathered[sum(map(len, ready)) :]
-            self._leave_by = self._leases.leave_by(self._gathered, self._tools.policy.function_timeout)
+            self._leave_by = self._leases.leave_by(self._gathered, self._policy.function_timeout)
             self._batcher.reopen(now)
 
     async def _give_up_overdue(self, now: float) -> None:
         """Give back what waited for its turn so long that it may not be sent any more."""
-        overdue = self._leases.over((record for batch in self._waiting for record in batch), now)
+        if not self._waiting:
+            return
+        overdue = self._leases.over([record for batch in self._waiting for record in batch], now)
         if overdue:
             self._drop(overdue)
             await self._messages.release(overdue, reason=_OVERDUE)
@@ -169,126 +195,153 @@ class Queue:
 
     def _next(self) -> list[Batch]:
         """The batches whose turn it is: on a FIFO queue, those of whose groups none is in flight or waits before."""
-        turn: list[Batch] = []
-        waiting, blocked = self._waiting, set(self._groups)
-        self._waiting = []
-        for batch in waiting:
-            groups = self._groups_of(batch)
-            if self._in_flight < self._bounded.limit and groups.isdisjoint(blocked):
-                self._in_flight += 1
-                self._groups |= groups
-                turn.append(batch)
-            else:
-                self._waiting.append(batch)
-            blocked |= groups
+        free = max(0, self._bounded.limit - self._in_flight)
+        if self._tools.source.ordered:
+            turn, self._waiting = groups.turn(self._waiting, self._groups, free)
+            self._groups = self._groups.union(*map(groups_of, turn))
+        else:
+            turn, self._waiting = self._waiting[:free], self._waiting[free:]
+        self._in_flight += len(turn)
         return turn
 
-    def _groups_of(self, records: Sequence[Record]) -> set[str]:
-        return {record.key for record in records} if self._tools.source.ordered else set()
+    async def _work(self, count: int, tasks: TaskGroup) -> None:
+        """Receive, process what may go at once, and so on until no receive may begin or something waits.
 
-    async def _receive(self, count: int, tasks: TaskGroup) -> None:
-        """One receive, and the batch that it makes, if that may go at once: one task is cheaper than two.
-
-        A stop does not cancel it, or what it brings would be hidden though nobody has it.
+        One task for many batches: to start one for each, and to wake the main loop each time, costs more than all else.
+        A stop does not cancel a receive, or what it brings would be hidden though nobody has it.
         """
-        dropped = await self._received(count)
-        if dropped:  # what no filter lets pass is deleted at once
-            await self._messages.delete(dropped)
-            self._messages.left(dropped)
-        elif self._goes_on:
-            self._close(self._tools.now())
-            turn = self._next()
-            for batch in turn[1:]:
-                tasks.start_soon(self._process, batch)
-            if turn:
-                await self._process(turn[0])
+        while count:
+            dropped = await self._receive(count)
+            if dropped:  # what no filter lets pass is deleted at once; the main loop sends the others
+                self._news.set()
+                await self._messages.delete(dropped)
+                self._messages.left(dropped)
+                del dropped
+            elif self._goes_on:
+                turn = self._at_once(tasks)
+                while turn:
+                    await self._process(turn.pop())  # it must not stay in memory during the next receive
+            count = self._go_on(tasks)
 
-    async def _received(self, count: int) -> Batch:
+    async def _send(self, batch: Batch, tasks: TaskGroup) -> None:
+        """Process a batch that had waited for its turn."""
+        await self._process(batch)
+        del batch  # as above
+        await self._work(self._go_on(tasks), tasks)
+
+    def _at_once(self, tasks: TaskGroup) -> list[Batch]:
+        """Begin what the end of a receive lets begin, but for one batch at the most, which is answered."""
+        now = self._tools.now()
+        if self._gathered:
+            self._close(now)
+        turn = self._next()
+        for batch in turn[1:]:
+            tasks.start_soon(self._send, batch, tasks)
+        if turn:
+            self._spread(now, tasks)
+        return turn[:1]
+
+    def _go_on(self, tasks: TaskGroup) -> int:
+        """What a task does next that has done what it had: how many messages it receives; 0: nothing."""
+        now = self._tools.now()
+        count = 0 if self._waiting else self._ask(now)  # what waits goes first, and the main loop begins it
+        if not count or self._policy.window:  # else the place of its batch was all the room there was
+            self._spread(now, tasks)
+        return count
+
+    def _spread(self, now: float, tasks: TaskGroup) -> None:
+        """Let begin what else may begin now, and wake the main loop if it would sleep too long for what is there now."""
+        self._grow(now)
+        self._begin_receives(now, tasks)
+        if self._waiting or not self._goes_on or self._wakes_at(now) < self._sleeps_until:
+            self._news.set()
+
+    async def _receive(self, count: int) -> Batch:
         """One receive. Answers what no filter lets pass."""
-        began = self._tools.now()
+        tools, began = self._tools, self._tools.now()
         reader = self._readers.pop() if self._readers else self._another_reader()
         page = await reader.read(_CURSOR, count)
         answered = reader.answered
         self._readers.append(reader)
-        records: tuple[Record, ...] = ()
-        dropped: tuple[Record, ...] = ()
+        records: Batch = ()
+        dropped: Batch = ()
         if page is not None:
-            sifted, dropped = await sift(self._tools, self._shard, page)
+            sifted, dropped = await sift(tools, self._shard, page)
             records = sifted.records
         if records:
-            await self._look_again()
+            if tools.now() >= self._looked + _LOOK_EVERY:
+                await self._look_again()
             self._leases.took(records, at=answered, seconds=self._topology.lease)
-        now = self._tools.now()
+        now = tools.now()
         full = page is not None and page.full
-        self._scale = scale.after_receive(
-            self._scale, self._tools.policy.scaling, records=len(records), full=full, now=now
-        )
+        self._scale = scale.after_receive(self._scale, self._policy.scaling, records=len(records), full=full, now=now)
         if page is not None and not page.records:
-            interval = self._tools.policy.poll_interval
-            self._next_receive = now + pause_after(page, interval=interval, took=now - began)
-        self._receives.remove(count)
-        self._take(records, now)
-        self._news.set()
+            self._next_receive = now + pause_after(page, interval=self._policy.poll_interval, took=now - began)
+        self._receives -= 1
+        self._asked -= count
+        if records:
+            self._take(records, now)
         return dropped
 
     def _another_reader(self) -> Reader:
         return Reader(self._tools, self._shard, self._holder.another(), self._standing)
 
-    def _take(self, records: Sequence[Record], now: float) -> None:
+    def _take(self, records: Batch, now: float) -> None:
         """Gather what was received. On a FIFO queue, groups that wait for another batch do not hold up the rest."""
-        if not self._tools.source.ordered:
-            self._batcher.take(records, now)
-            self._gathered += records
-            if self._tools.policy.window:  # else they leave at once
-                leave_by = self._leases.leave_by(records, self._tools.policy.function_timeout)
-                self._leave_by = min(self._leave_by, leave_by)
+        if self._tools.source.ordered:
+            blocked = self._groups.union(*map(groups_of, self._waiting))
+            for part in groups.apart(records, blocked):
+                batcher = Batcher(self._policy, now)
+                batcher.take(part, now)
+                self._waiting += batcher.rest()
             return
-        blocked = self._groups.union(*map(self._groups_of, self._waiting))
-        for part in (
-            [record for record in records if record.key not in blocked],
-            [record for record in records if record.key in blocked],
-        ):
-            batcher = Batcher(self._tools.policy, now)
-            batcher.take(part, now)
-            self._waiting += batcher.rest()
+        self._batcher.take(records, now)
+        if not self._policy.window:
+            batches = self._batcher.rest()  # a single one is the records as they came: its lease is known at once
+            self._waiting += batches if len(batches) > 1 else [records]
+            return
+        self._gathered += records
+        self._leave_by = min(self._leave_by, self._leases.leave_by(records, self._policy.function_timeout))
 
     async def _look_again(self) -> None:
         """Ask, now and then, whether the queue's visibility timeout is still what it was."""
-        if self._tools.now() < self._looked + _LOOK_EVERY:
-            return
         self._looked = self._tools.now()
         try:
             topology = await self._tools.source.topology()
         except (Transient, Denied):
             return  # the next receives tell whether the queue is there; what was known of it still is the best guess
-        self._topology = topology
+        self._topology, self._trouble = topology, topology.trouble
         self._tools.observe(SourceListed(mapping=self._tools.mapping, retention=topology.retention))
 
     async def _process(self, batch: Batch) -> None:
         """Deliver a batch, settle it, and let the next one of its groups go on."""
         settled = await self._messages.deliver(batch, self._called)
         deleted = await self._messages.delete(settled) if settled else ()
-        followers = self._followers(batch, deleted) if self._tools.source.ordered else ()
+        ordered = self._tools.source.ordered
+        followers = self._followers(batch, deleted) if ordered else ()
         self._messages.left(batch)
         if followers:
             self._drop(followers)
             await self._messages.release(followers, reason=_OVERTAKING)
         self._in_flight -= 1
-        self._groups -= self._groups_of(batch)
-        self._news.set()
+        if ordered:
+            self._groups -= groups_of(batch)
 
     def _followers(self, batch: Batch, deleted: Batch) -> list[Record]:
         """Messages that wait and would overtake what is left. Those received since the lease ended begin with it anew."""
         gone, until = {record.receipt for record in deleted}, self._leases.until(batch)
-        groups = {record.key for record in batch if record.receipt not in gone}
+        behind = groups_of([record for record in batch if record.receipt not in gone])
         waiting = (record for batch in self._waiting for record in batch)
-        return [each for each in waiting if each.key in groups and self._leases.received(each) < until]
+        return [each for each in waiting if each.key in behind and self._leases.received(each) < until]
 
     def _called(self, outcome: Outcome) -> None:
-        self._scale = scale.after_call(self._scale, self._tools.policy, outcome, now=self._tools.now())
+        limit = self._scale.limit
+        self._scale = scale.after_call(self._scale, self._policy, outcome, now=self._tools.now())
+        if self._scale.limit > limit:
+            self._news.set()
 
     async def _give_back(self, records: Sequence[Record]) -> None:
-        await self._messages.release(records, reason=self._topology.trouble or "the mapping stops")
+        await self._messages.release(records, reason=self._trouble or "the mapping stops")
 
     async def _renew(self) -> None:
         """Renew the leases of what is held, again and again."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from poller.model.outcome import Failed, Outcome, Partial, Refused, Replied, Unavailable
 from poller.model.policy import Policy, Scaling
 
@@ -46,8 +48,7 @@ class Scale:
     """Of the last calls, how many succeeded: 0 to 1."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class Load(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a queue is doing."""
 
     batches: int
@@ -83,9 +84,13 @@ def may_receive(scale: Scale, load: Load, policy: Policy) -> int:
 def after_receive(scale: Scale, rule: Scaling, *, records: int, full: bool, now: float) -> Scale:
     """A receive ended."""
     if full:
+        if scale.hungry and scale.receives == _RECEIVES_MOST:
+            return scale
         grown = scale.grown if scale.hungry else now
         return replace(scale, receives=min(_RECEIVES_MOST, scale.receives * 2), hungry=True, grown=grown)
     limit = scale.limit if records else max(min(scale.limit, rule.start), scale.limit // 2)
+    if scale.receives == 1 and not scale.hungry and scale.limit == limit:
+        return scale
     return replace(scale, receives=1, hungry=False, limit=limit)
 
 
@@ -93,7 +98,9 @@ def after_call(scale: Scale, policy: Policy, outcome: Outcome, *, now: float) ->
     """An invocation ended. Under ReportBatchItemFailures a function's error is no sign of overload."""
     rule = policy.scaling
     good = isinstance(outcome, Replied | Partial) or (policy.partial and isinstance(outcome, Failed))
-    scale = replace(scale, health=scale.health + _WEIGHT * (good - scale.health))
+    health = scale.health + _WEIGHT * (good - scale.health)
+    if health != scale.health:
+        scale = replace(scale, health=health)
     match outcome:
         case Replied() | Partial():
             recovers = scale.limit < rule.start and now >= max(scale.shrunk, scale.grown) + _SHRINK_EVERY

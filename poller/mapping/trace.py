@@ -6,14 +6,13 @@ with its `tracestate` (W3C). A batch has one invocation and so one trace: that o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from poller.model.record import Record
 from poller.model.trace import Trace, is_parent
 
-_XRAY, _W3C = b'"AWSTraceHeader"', b'"traceparent"'
 _LONGEST = 512
 
 
@@ -43,7 +42,10 @@ def trace_of(records: Sequence[Record]) -> Trace | None:
 
     A value that no HTTP header can carry, or that is no `traceparent`, is as good as none: it is the producer's.
     """
-    return next(_traces(records), None)
+    for record in records:
+        if record.traced and (trace := _trace(record.body)):
+            return trace
+    return None
 
 
 def traces_of(records: Sequence[Record], most: int = 128) -> tuple[Trace, ...]:
@@ -52,30 +54,23 @@ def traces_of(records: Sequence[Record], most: int = 128) -> tuple[Trace, ...]:
     Source: OpenTelemetry, "Span Limits": 128 links.
     """
     found: dict[Trace, None] = {}
-    for trace in _traces(records):
-        found[trace] = None
-        if len(found) == most:
-            break
+    for record in records:
+        if record.traced and (trace := _trace(record.body)):
+            found[trace] = None
+            if len(found) == most:
+                break
     return tuple(found)
 
 
-def _traces(records: Sequence[Record]) -> Iterator[Trace]:
-    for record in records:
-        if record.receipt and (_XRAY in record.body or _W3C in record.body):
-            trace = _trace(record.body)
-            if trace.xray or trace.parent:
-                yield trace
-
-
-def _trace(body: bytes) -> Trace:
+def _trace(body: bytes) -> Trace | None:
     try:
         message = _decoder.decode(body)
     except msgspec.DecodeError:  # an attribute of an unheard-of shape
-        return Trace()
-    parent = message.named.traceparent.text
+        return None
+    xray, parent = _sendable(message.attributes.trace), message.named.traceparent.text
     parent = parent if is_parent(parent) else ""
     state = _sendable(message.named.tracestate.text) if parent else ""
-    return Trace(xray=_sendable(message.attributes.trace), parent=parent, state=state)
+    return Trace(xray=xray, parent=parent, state=state) if xray or parent else None
 
 
 def _sendable(text: str) -> str:

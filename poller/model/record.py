@@ -27,6 +27,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """What order is kept by: partition key, item key, message group; "" where there is none."""
     receipt: str = ""
     """The handle that deletes the message (queues only)."""
+    traced: bool = False
+    """The message may say which trace it belongs to (queues only)."""
 
 
 def event_of(records: Sequence[Record]) -> bytes:

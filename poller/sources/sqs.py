@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any, TypeAlias
 
 import anyio
@@ -31,7 +33,8 @@ _AT_ONCE = 8
 _GONE = ("MessageNotInflight",)
 """What a release is told about a message that is visible already, or deleted."""
 
-Entries: TypeAlias = Sequence[tuple[str, str]]
+Call: TypeAlias = Callable[[Sequence[tuple[str, str]]], Awaitable[bytes | bytearray]]
+"""Settles entries: each by its name within the call, with its receipt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +90,7 @@ class _BatchAnswer(msgspec.Struct, frozen=True):
     Failed: list[_Fault] | None = None
 
 
+_SILENT = _Fault(Id="", Code="NoAnswer", Message="the service said nothing about this entry")
 _batch_decoder = msgspec.json.Decoder(_BatchAnswer)
 
 
@@ -130,20 +134,11 @@ class _OpenQueue:
         return cut_sqs(body, frame=self.frame, cursor=cursor, limit=count, now=self.clock())
 
     async def delete(self, records: Sequence[Record]) -> Sequence[Unsettled]:
-        url = await self._url()
-
-        async def call(entries: Entries) -> bytes | bytearray:
-            return await self.calls.delete_message_batch(url, entries)
-
-        faults = await _settle(records, call)
-        return _unsettled(records, faults)
+        call = partial(self.calls.delete_message_batch, await self._url())
+        return _unsettled(records, await _settle(records, call))
 
     async def release(self, records: Sequence[Record]) -> None:
-        url = await self._url()
-
-        async def call(entries: Entries) -> bytes | bytearray:
-            return await self.calls.change_message_visibility_batch(url, entries, timeout=0)
-
+        call = partial(self.calls.change_message_visibility_batch, await self._url(), timeout=0)
         faults = await _settle(records, call)
         held = [fault for fault in faults.values() if not fault.Code.endswith(_GONE)]
         if held:
@@ -153,11 +148,7 @@ class _OpenQueue:
             )
 
     async def extend(self, records: Sequence[Record], seconds: int) -> Sequence[Unsettled]:
-        url = await self._url()
-
-        async def call(entries: Entries) -> bytes | bytearray:
-            return await self.calls.change_message_visibility_batch(url, entries, timeout=seconds)
-
+        call = partial(self.calls.change_message_visibility_batch, await self._url(), timeout=seconds)
         return _unsettled(records, await _settle(records, call))
 
     async def check(self) -> None:
@@ -173,9 +164,7 @@ class _OpenQueue:
         return self.url
 
 
-async def _settle(
-    records: Sequence[Record], call: Callable[[Entries], Awaitable[bytes | bytearray]]
-) -> dict[int, _Fault]:
+async def _settle(records: Sequence[Record], call: Call) -> dict[str, _Fault]:
     """Settle in tens, a few at once; every ten is tried, whatever becomes of the others.
 
     A call that fails is a fault of each of its entries, unless all calls fail. Entries are named by their place in `records`: a queue may hand out a message id twice.
@@ -183,70 +172,71 @@ async def _settle(
     Raises:
         PollerError: nothing was settled.
     """
-    faults: dict[int, _Fault] = {}
+    receipts = {str(place): record.receipt for place, record in enumerate(records)}
+    if len(records) <= _TEN:
+        return await _settle_ten(receipts, call)
+    faults: dict[str, _Fault] = {}
     errors: list[PollerError] = []
     limiter = anyio.Semaphore(_AT_ONCE, fast_acquire=True)
 
-    async def settle_ten(first: int) -> None:
-        ten = records[first : first + _TEN]
+    async def settle_ten(ten: dict[str, str]) -> None:
         async with limiter:
             try:
-                faults.update(
-                    await _settle_ten({first + place: record.receipt for place, record in enumerate(ten)}, call)
-                )
+                faults.update(await _settle_ten(ten, call))
             except PollerError as error:
                 errors.append(error)
-                fault = _Fault(Id="", Message=str(error))
-                faults.update({first + place: fault for place in range(len(ten))})
+                faults.update(dict.fromkeys(ten, _Fault(Id="", Message=str(error))))
 
-    if 0 < len(records) <= _TEN:
-        await settle_ten(0)
-    else:
-        async with anyio.create_task_group() as tasks:
-            for first in range(0, len(records), _TEN):
-                tasks.start_soon(settle_ten, first)
+    async with anyio.create_task_group() as tasks:
+        for ten in _tens(receipts):
+            tasks.start_soon(settle_ten, ten)
     if errors and len(errors) * _TEN >= len(records):
         raise errors[0]
     return faults
 
 
-def _unsettled(records: Sequence[Record], faults: dict[int, _Fault]) -> tuple[Unsettled, ...]:
+def _tens(receipts: dict[str, str]) -> Iterator[dict[str, str]]:
+    left = iter(receipts.items())
+    while ten := dict(islice(left, _TEN)):
+        yield ten
+
+
+def _unsettled(records: Sequence[Record], faults: dict[str, _Fault]) -> tuple[Unsettled, ...]:
     return tuple(
         [
-            Unsettled(records[index], f"{faults[index].Code} {faults[index].Message}".strip() or "no reason given")
-            for index in sorted(faults)
+            Unsettled(records[int(place)], f"{faults[place].Code} {faults[place].Message}".strip() or "no reason given")
+            for place in sorted(faults, key=int)
         ]
     )
 
 
-async def _settle_ten(
-    receipts: dict[int, str], call: Callable[[Entries], Awaitable[bytes | bytearray]]
-) -> dict[int, _Fault]:
+async def _settle_ten(receipts: dict[str, str], call: Call) -> dict[str, _Fault]:
     """Settle one call's worth. What fails by a fault of the service is sent again at once; settling twice does no harm."""
-    faults: dict[int, _Fault] = {}
+    faults: dict[str, _Fault] = {}
     for attempt in range(1, _TRIES + 1):
+        if not receipts:
+            break
         try:
-            body = await call([(str(index), receipt) for index, receipt in receipts.items()])
+            body = await call(list(receipts.items()))
         except Transient:
             if attempt == _TRIES:
                 raise
             await anyio.sleep(_PAUSE * attempt)
             continue
         failed = _failed(body, receipts)
-        faults |= {index: fault for index, fault in failed.items() if fault.SenderFault or attempt == _TRIES}
-        receipts = {index: receipts[index] for index in failed if index not in faults}
-        if not receipts:
-            break
+        faults |= {place: fault for place, fault in failed.items() if fault.SenderFault or attempt == _TRIES}
+        receipts = {place: receipts[place] for place in failed if place not in faults}
     return faults
 
 
-def _failed(body: bytes | bytearray, receipts: dict[int, str]) -> dict[int, _Fault]:
+def _failed(body: bytes | bytearray, receipts: dict[str, str]) -> dict[str, _Fault]:
     """The entries that were not settled: those listed as failed, and those that the answer does not speak of."""
     try:
         answer = _batch_decoder.decode(body)
     except msgspec.DecodeError as error:
         raise Transient(f"sqs: the answer to a batch cannot be read: {error}") from error
     done = {entry.Id for entry in answer.Successful or ()}
+    if done.issuperset(receipts):
+        return {}
     faults = {fault.Id: fault for fault in answer.Failed or ()}
-    silent = _Fault(Id="", Code="NoAnswer", Message="the service said nothing about this entry")
-    return {index: faults.get(str(index), silent) for index in receipts if str(index) not in done}
+    return {place: faults.get(place, _SILENT) for place in receipts if place not in done}

@@ -6,7 +6,7 @@ Source: Lambda guide, "Using Lambda with Amazon SQS", and events observed on AWS
 from __future__ import annotations
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from poller.model.errors import Transient
 from poller.model.record import Cursor, Page, Record
@@ -26,9 +26,9 @@ class _Message(msgspec.Struct, gc=False):
     MessageId: str
     ReceiptHandle: str
     Body: Raw
-    MD5OfBody: Raw = Raw(b"")
+    MD5OfBody: Raw = Raw(b"null")
     Attributes: Raw = Raw(b"{}")
-    MD5OfMessageAttributes: Raw = Raw(b"")
+    MD5OfMessageAttributes: Raw = Raw(b"null")
     MessageAttributes: dict[str, _Attribute] | None = None
 
 
@@ -41,26 +41,45 @@ class _SystemAttributes(msgspec.Struct, gc=False):
 
     SentTimestamp: str = ""
     MessageGroupId: str = ""
+    AWSTraceHeader: Raw = Raw(b"")
+
+
+class _Element(msgspec.Struct, rename="camel", gc=False):
+    """A message as the event spells it."""
+
+    message_id: str
+    receipt_handle: str
+    body: Raw
+    attributes: Raw
+    message_attributes: Raw
+    md5_of_message_attributes: Raw | UnsetType
+    md5_of_body: Raw
+    event_source: Raw
+    """And what stands behind it."""
 
 
 _decoder = msgspec.json.Decoder(_Answer)
 _system_decoder = msgspec.json.Decoder(_SystemAttributes)
 _encoder = msgspec.json.Encoder()
+_NOTHING, _NULL, _EMPTY = Raw(b""), Raw(b"null"), Raw(b"{}")
 
 
 class SqsFrame(msgspec.Struct, frozen=True):
     """What all events of a queue say alike."""
 
-    tail: bytes
-    """From behind the body's digest to the end."""
-    windowed: bool
-    """Write the digest of no attributes as null instead of leaving it out."""
+    tail: Raw
+    """The event source and what follows it, without the brace: a `Raw` is written as it is."""
+    no_digest: Raw | UnsetType
+    """How the digest of no attributes is written: as null, or not at all."""
 
 
 def sqs_frame(arn: str, *, windowed: bool) -> SqsFrame:
     """The frame of a queue's events."""
-    tail = b',"eventSource":"aws:sqs","eventSourceARN":%s,"awsRegion":%s}'
-    return SqsFrame(tail=tail % (_encoder.encode(arn), _encoder.encode(parse_arn(arn).region)), windowed=windowed)
+    tail = b'"aws:sqs","eventSourceARN":%s,"awsRegion":%s'
+    return SqsFrame(
+        tail=Raw(tail % (_encoder.encode(arn), _encoder.encode(parse_arn(arn).region))),
+        no_digest=_NULL if windowed else UNSET,
+    )
 
 
 def cut_sqs(body: bytes | bytearray, *, frame: SqsFrame, cursor: Cursor, limit: int, now: float) -> Page:
@@ -85,40 +104,28 @@ def cut_sqs(body: bytes | bytearray, *, frame: SqsFrame, cursor: Cursor, limit: 
 
 
 def _record(message: _Message, frame: SqsFrame, now: float) -> Record:
-    attributes = present(message.Attributes) or b"{}"
+    named, attributes = message.MessageAttributes, message.Attributes
+    if attributes == _NULL:
+        attributes = _EMPTY
     system = _system_decoder.decode(attributes)
-    body = b"".join(
-        (
-            b'{"messageId":',
-            _encoder.encode(message.MessageId),
-            b',"receiptHandle":',
-            _encoder.encode(message.ReceiptHandle),
-            b',"body":',
-            message.Body,
-            b',"attributes":',
-            attributes,
-            b',"messageAttributes":{',
-            _attributes(message.MessageAttributes) if message.MessageAttributes else b"",
-            b"}",
-            _digest(present(message.MD5OfMessageAttributes), windowed=frame.windowed),
-            b',"md5OfBody":',
-            present(message.MD5OfBody) or b"null",
-            frame.tail,
-        )
+    element = _Element(
+        message.MessageId,
+        message.ReceiptHandle,
+        message.Body,
+        attributes,
+        Raw(b"{%s}" % _attributes(named)) if named else _EMPTY,
+        frame.no_digest if message.MD5OfMessageAttributes == _NULL else message.MD5OfMessageAttributes,
+        message.MD5OfBody,
+        frame.tail,
     )
     return Record(
-        id=message.MessageId,
-        body=body,
-        arrived=int(system.SentTimestamp) / 1000 if system.SentTimestamp.isdecimal() else now,
-        key=system.MessageGroupId,
-        receipt=message.ReceiptHandle,
+        message.MessageId,
+        _encoder.encode(element),
+        int(system.SentTimestamp) / 1000 if system.SentTimestamp.isdecimal() else now,
+        system.MessageGroupId,
+        message.ReceiptHandle,
+        system.AWSTraceHeader != _NOTHING or (named is not None and "traceparent" in named),
     )
-
-
-def _digest(digest: bytes, *, windowed: bool) -> bytes:
-    if digest:
-        return b',"md5OfMessageAttributes":' + digest
-    return b',"md5OfMessageAttributes":null' if windowed else b""
 
 
 def _attributes(attributes: dict[str, _Attribute]) -> bytes:

@@ -247,7 +247,7 @@ class FakeQueue:
     def put_body(self, body: bytes) -> None:
         """A message whose element of the event is given."""
         self._next += 1
-        self._add(Record(id=str(self._next), body=body, arrived=now(), receipt=f"r{self._next}"))
+        self._add(Record(id=str(self._next), body=body, arrived=now(), receipt=f"r{self._next}", traced=True))
 
     def _add(self, made: Record) -> None:
         message = Message(number=self._next, record=made)

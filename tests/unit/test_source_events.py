@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poller.mapping.trace import trace_of
 from poller.model.errors import Transient
 from poller.model.record import After, At, Cursor, TrimHorizon, event_of
+from poller.model.trace import Trace
 from poller.sources import dynamodb_event, kinesis_event, sqs_event
 from poller.sources.dynamodb_event import cut_dynamodb, dynamodb_frame
 from poller.sources.kinesis_event import cut_kinesis, kinesis_frame
@@ -20,6 +22,8 @@ from poller.sources.sqs_event import cut_sqs, sqs_frame
 STREAM = "arn:aws-cn:kinesis:cn-north-1:111122223333:stream/s"
 TABLE = "arn:aws:dynamodb:eu-west-1:111122223333:table/t/stream/2026-01-01T00:00:00.000"
 QUEUE = "arn:aws:sqs:eu-west-1:111122223333:q"
+PARENT = "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01"
+ATTRIBUTE = b'"traceparent":{"DataType":"String","StringValue":"%s"}' % PARENT.encode()
 CURSOR = Cursor(position=TrimHorizon())
 
 
@@ -180,6 +184,34 @@ def test_the_digest_of_no_attributes_is_absent_without_a_window_and_null_with_on
     assert ("md5OfMessageAttributes" in element) is windowed
     assert element.get("md5OfMessageAttributes") is None
     assert (element["attributes"], element["messageAttributes"], record.arrived) == ({}, {}, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("wire", "trace"),
+    [
+        (b"", None),
+        (b',"Attributes":null,"MessageAttributes":null', None),
+        (b',"Attributes":{"SenderId":"AWSTraceHeader"}', None),
+        (b',"Attributes":{"AWSTraceHeader":"Root=1-a-b"}', Trace(xray="Root=1-a-b")),
+        (b',"Attributes":{"AWSTrace\\u0048eader":"Root=1-a-b"}', Trace(xray="Root=1-a-b")),
+        (b',"Attributes":{"AWSTraceHeader":null},"MessageAttributes":{%s}' % ATTRIBUTE, None),
+        (b',"MessageAttributes":{"a":{"DataType":"String","StringValue":"traceparent"}}', None),
+        (b',"MessageAttributes":{"a":{"DataType":"String","StringValue":""},%s}' % ATTRIBUTE, Trace(parent=PARENT)),
+    ],
+    ids=[
+        "nothing else",
+        "null",
+        "only in another's value",
+        "X-Ray",
+        "X-Ray, in escapes",
+        "an unheard-of shape",
+        "only in an attribute's value",
+        "W3C",
+    ],
+)
+def test_the_trace_that_a_message_says_is_found_behind_the_cut(wire: bytes, trace: Trace | None):
+    page = sqs(b'{"Messages":[{"MessageId":"m","ReceiptHandle":"r","Body":"\\"traceparent\\""%s}]}' % wire)
+    assert trace_of(page.records) == trace
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"Messages":[]}', b'{"Messages":null}'])

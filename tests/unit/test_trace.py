@@ -13,10 +13,10 @@ XRAY = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled
 PARENT = "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01"
 
 
-def message(*, receipt: str = "r", body: str = "", system: Any = None, **named: str) -> Record:
+def message(*, traced: bool = True, body: str = "", system: Any = None, **named: str) -> Record:
     attributes = {name: {"stringValue": value, "dataType": "String"} for name, value in named.items()}
     text = {"body": body, "attributes": system or {}, "messageAttributes": attributes}
-    return Record(id="1", body=json.dumps(text).encode(), arrived=0.0, receipt=receipt)
+    return Record(id="1", body=json.dumps(text).encode(), arrived=0.0, receipt="r", traced=traced)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def message(*, receipt: str = "r", body: str = "", system: Any = None, **named: 
         ([message(system={"AWSTraceHeader": 7}), message(traceparent=PARENT)], Trace(parent=PARENT)),
         ([message(traceparent="00-nonsense-01"), message(traceparent=PARENT)], Trace(parent=PARENT)),
         ([message(body='{"AWSTraceHeader": "x", "traceparent": "y"}')], None),
-        ([message(receipt="", system={"AWSTraceHeader": XRAY})], None),
+        ([message(traced=False, system={"AWSTraceHeader": XRAY})], None),
     ],
     ids=[
         "no records",
@@ -51,7 +51,7 @@ def message(*, receipt: str = "r", body: str = "", system: Any = None, **named: 
         "an attribute of another type",
         "no traceparent",
         "only in the body",
-        "a stream's record",
+        "a record that says none",
     ],
 )
 def test_trace_of_a_batch_is_that_of_its_first_message_with_one(records, trace):

@@ -224,7 +224,7 @@ def test_the_function_is_told_the_span_in_both_spellings(spans: Spans, exported:
 def test_distinct_traces_of_a_batch_are_found_and_no_more_than_128():
     def message(number: int) -> Record:
         body = f'{{"attributes": {{"AWSTraceHeader": "Root=1-{number}"}}}}'.encode()
-        return Record(id="1", body=body, arrived=0.0, receipt="r")
+        return Record(id="1", body=body, arrived=0.0, receipt="r", traced=True)
 
     assert traces_of([message(1), message(2), message(1)]) == (Trace(xray="Root=1-1"), Trace(xray="Root=1-2"))
     assert len(traces_of([message(number) for number in range(300)])) == 128
