@@ -66,7 +66,7 @@ SCENARIOS = (
         name="kin-b100-1k",
         says="Kinesis, batches of 100",
         records=5000,
-        peers=("localstack",),
+        peers=("localstack", "async_kinesis", "serverless_offline"),
         targets={
             "naive": Target(must=0.16, want=0.11),
             "floor_sha": Target(must=2.2, want=1.6),
@@ -102,7 +102,7 @@ SCENARIOS = (
         shards=1,
         records=8000,
         batch_size=10,
-        peers=("localstack", "sqs_consumer"),
+        peers=("localstack", "sqs_consumer", "serverless_offline"),
         targets={
             "naive": Target(must=0.10, want=0.06),
             "localstack": Target(must=0.08, want=0.05),

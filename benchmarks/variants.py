@@ -111,8 +111,18 @@ def _localstack(double: Double, scenario: Scenario, *, folder: Path) -> Any:
     return _started([*command, *([PATTERN] if scenario.filters else [])], double, scenario)
 
 
+def _async_kinesis(double: Double, scenario: Scenario, *, folder: Path) -> Any:
+    command = [str(folder / "async-kinesis/bin/python"), str(_ROOT / "benchmarks/peers/async_kinesis.py"), double.url]
+    return _started([*command, str(scenario.batch_size)], double, scenario)
+
+
 def _sqs_consumer(double: Double, scenario: Scenario, *, folder: Path) -> Any:
     command = ["node", str(folder / "sqs_consumer.mjs"), double.url, str(scenario.batch_size)]
+    return _started(command, double, scenario)
+
+
+def _serverless_offline(double: Double, scenario: Scenario, *, folder: Path) -> Any:
+    command = ["node", str(folder / "serverless_offline.cjs"), double.url, scenario.source, str(scenario.batch_size)]
     return _started(command, double, scenario)
 
 
@@ -123,4 +133,9 @@ _OURS: dict[str, Variant] = {
     "floor": _floor(),
     "floor_sha": _floor("--sha"),
 }
-_PEERS: dict[str, Callable[..., Any]] = {"localstack": _localstack, "sqs_consumer": _sqs_consumer}
+_PEERS: dict[str, Callable[..., Any]] = {
+    "localstack": _localstack,
+    "async_kinesis": _async_kinesis,
+    "sqs_consumer": _sqs_consumer,
+    "serverless_offline": _serverless_offline,
+}

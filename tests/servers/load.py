@@ -220,7 +220,7 @@ class Load:
         totals.invocations += 1
         totals.last_at = time.time()
         if first is None:
-            totals.records += _count(event, b"messageId")
+            totals.records += _count(event, b"messageId") or _count(event, b"eventSource")
             return
         shard = first[1].decode()
         start, count = int(first[2]) - _FIRST_SEQUENCE, _count(event, b"eventID")
