@@ -35,6 +35,8 @@ class Scenario:
     """In every shard, or the queue; 0 measures the reading of empty shards."""
     rate: int = 0
     """Records a second of every shard, whose delay is measured."""
+    spread: float = 0.0
+    """Seconds over which the readers of shards begin, so that those of a loop do not meet for ever."""
     record_bytes: int = 1024
     batch_size: int = 100
     seconds: float = 4.0
@@ -128,6 +130,7 @@ SCENARIOS = (
         says="20 shards of 2 records a second",
         shards=20,
         rate=2,
+        spread=1.0,
         seconds=8.0,
         variants=("poller", "naive"),
         targets={"naive": Target(must=0.35, want=0.2)},

@@ -111,10 +111,15 @@ def cpu(pid: int) -> float:
 
 
 @contextmanager
-def load(*, shards: int, record_bytes: int, latency: float = 0.0) -> Iterator[Double]:
-    """Start a load double; it ends with the context."""
+def load(*, shards: int, record_bytes: int, **more: float) -> Iterator[Double]:
+    """Start a load double; it ends with the context.
+
+    Args:
+        more: `latency`, `spread` and `long_poll`, as the double's command names them.
+    """
     command = [sys.executable, "-m", "tests.servers.load"]
-    command += ["--shards", str(shards), "--record-bytes", str(record_bytes), "--latency", str(latency)]
+    for name, value in {"shards": shards, "record_bytes": record_bytes, **more}.items():
+        command += [f"--{name.replace('_', '-')}", str(value)]
     with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin
         assert process.stdout
