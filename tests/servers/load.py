@@ -58,6 +58,8 @@ class Totals:
 
     reads: int = 0
     """GetRecords and ReceiveMessage, also those that brought nothing."""
+    waiting: int = 0
+    """Calls whose answer is held back now."""
     records: int = 0
     invocations: int = 0
     most_at_once: int = 0
@@ -95,6 +97,7 @@ class Load:
         self._spread = spread
         self._long_poll = long_poll
         self.totals = Totals()
+        self.waiting = 0
         self._at_once = 0
         self._held = 0
         self._received = 0
@@ -123,7 +126,7 @@ class Load:
 
     def told(self) -> bytes:
         """The totals."""
-        self.totals.cpu = time.process_time()
+        self.totals.cpu, self.totals.waiting = time.process_time(), self.waiting
         return json.dumps(asdict(self.totals)).encode()
 
     def call(self, service: bytes, operation: str, asked: Any) -> tuple[int, Iterator[bytes]]:
@@ -389,7 +392,9 @@ class Connection(asyncio.Protocol):
         task.add_done_callback(self._tasks.discard)
 
     async def _call(self, service: bytes, operation: str, asked: Any, wait: float) -> None:
+        self._load.waiting += 1
         await asyncio.sleep(wait)
+        self._load.waiting -= 1
         self._send(*self._load.call(service, operation, asked))
 
     async def _function(self, event: bytes, arrived: float) -> None:

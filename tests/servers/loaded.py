@@ -68,10 +68,10 @@ class Daemon:
         return self._status("VmHWM")
 
     def _status(self, name: str) -> int:
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith(f"{name}:"):
-                return int(line.split()[1]) * 1024
-        raise RuntimeError(f"the daemon has ended: {self.log.read_text()[-4000:]}")
+        try:
+            return memory(self.process.pid, name)
+        except ProcessLookupError:
+            raise RuntimeError(f"the daemon has ended: {self.log.read_text()[-4000:]}") from None
 
 
 def configuration(
@@ -103,6 +103,18 @@ def configuration(
         "functions": {"function": {"url": f"{double.url}/function"}, "lambda": {"lambda": "function"}},
         "mappings": {"load": {**sources[source], "FunctionName": function, "BatchSize": batch_size, **mapping}},
     }
+
+
+def memory(pid: int, name: str = "VmRSS") -> int:
+    """Bytes of a process's memory that the kernel counts under this name: what is in RAM now, if nothing else is asked.
+
+    Raises:
+        ProcessLookupError: it has ended.
+    """
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise ProcessLookupError(pid)
 
 
 def cpu(pid: int) -> float:
