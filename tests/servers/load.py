@@ -144,7 +144,7 @@ class Load:
     def wait(self, operation: str, asked: Any) -> float:
         """Seconds to wait before an answer: an empty queue is polled long, and readers of shards begin one by one."""
         if operation == "ReceiveMessage" and self._received >= self._held:
-            return min(self._long_poll, asked.get("WaitTimeSeconds", math.inf))
+            return min(self._long_poll, float(asked.get("WaitTimeSeconds", math.inf)))
         if operation == "GetShardIterator":
             return self._spread * _number(asked["ShardId"]) / len(self.shards)
         return 0.0
