@@ -71,7 +71,9 @@ def compare(scenario: Scenario, chosen: dict[str, Variant], rounds: int) -> dict
     with ExitStack() as stack:
         running = {}
         for name, start in chosen.items():
-            serving = load(shards=scenario.shards, record_bytes=scenario.record_bytes, spread=scenario.spread)
+            serving = load(
+                shards=scenario.shards, record_bytes=scenario.record_bytes, tls=scenario.tls, spread=scenario.spread
+            )
             double = stack.enter_context(serving)
             running[name] = Running(double, stack.enter_context(start(double, scenario)))
         time.sleep(_SETTLED)

@@ -35,6 +35,7 @@ class Scenario:
     """In every shard, or the queue; 0 measures the reading of empty shards."""
     rate: int = 0
     """Records a second of every shard, whose delay is measured."""
+    tls: bool = False
     spread: float = 0.0
     """Seconds over which the readers of shards begin, so that those of a loop do not meet for ever."""
     record_bytes: int = 1024
@@ -47,7 +48,7 @@ class Scenario:
     targets: dict[str, Target] = field(default_factory=dict)
     """By variant."""
     features: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """More variants of the daemon: keys of the mapping, or `store` and `replicas`."""
+    """More variants of the daemon: keys of the mapping, or `store`, `replicas` and `traced`."""
     filters: bool = False
 
     @property
@@ -88,6 +89,20 @@ SCENARIOS = (
         records=150,
         batch_size=1,
         targets={"naive": Target(must=0.08, want=0.045)},
+    ),
+    Scenario(
+        name="kin-b10-1k",
+        says="Kinesis, batches of 10",
+        records=1500,
+        batch_size=10,
+        variants=("poller", "naive", "floor_sha"),
+    ),
+    Scenario(
+        name="tls-kin-b100",
+        says="Kinesis, batches of 100, over TLS",
+        records=5000,
+        tls=True,
+        variants=("poller", "naive", "boto3"),
     ),
     Scenario(
         name="ddb-b100-1k",
@@ -156,6 +171,8 @@ SCENARIOS = (
             "sqlite": {"store": "sqlite"},
             "sqlite-2-replicas": {"store": "sqlite", "replicas": 2},
             "dynamodb-2-replicas": {"store": "dynamodb", "replicas": 2},
+            "postgres-2-replicas": {"store": "postgres", "replicas": 2},
+            "traced": {"traced": True},
         },
     ),
 )

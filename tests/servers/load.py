@@ -25,6 +25,7 @@ import hashlib
 import json
 import math
 import re
+import ssl
 import sys
 import time
 from collections.abc import Coroutine, Iterator
@@ -422,8 +423,14 @@ class Connection(asyncio.Protocol):
                 return
 
 
-async def _serve(load: Load) -> int:
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(load), "127.0.0.1", 0, backlog=1024)
+async def _serve(load: Load, certificate: str = "") -> int:
+    tls = None
+    if certificate:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Connection(load), "127.0.0.1", 0, backlog=1024, ssl=tls
+    )
     print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 whoever started it reads its port
     await asyncio.to_thread(sys.stdin.read)  # it ends with whoever started it
     server.close()
@@ -437,8 +444,10 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.0)
     parser.add_argument("--spread", type=float, default=0.0, help="seconds over which the readers of shards begin")
     parser.add_argument("--long-poll", type=float, default=_LONG_POLL, help="most seconds for which a queue is silent")
-    asked = parser.parse_args()
-    sys.exit(run_on_loop(lambda: _serve(Load(**vars(asked)))))
+    parser.add_argument("--certificate", default="", help="file of a certificate and its key (PEM): serve TLS")
+    asked = vars(parser.parse_args())
+    certificate = asked.pop("certificate")
+    sys.exit(run_on_loop(lambda: _serve(Load(**asked), certificate)))
 
 
 if __name__ == "__main__":
