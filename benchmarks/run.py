@@ -72,7 +72,11 @@ def compare(scenario: Scenario, chosen: dict[str, Variant], rounds: int) -> dict
         running = {}
         for name, start in chosen.items():
             serving = load(
-                shards=scenario.shards, record_bytes=scenario.record_bytes, tls=scenario.tls, spread=scenario.spread
+                shards=scenario.shards,
+                record_bytes=scenario.record_bytes,
+                tls=scenario.tls,
+                spread=scenario.spread,
+                groups=scenario.groups,
             )
             double = stack.enter_context(serving)
             running[name] = Running(double, stack.enter_context(start(double, scenario)))

@@ -15,6 +15,9 @@ PATTERN = '{"data":{"type":["order"],"customer":{"tier":["gold",{"prefix":"plat"
 FILTERS = {"Filters": [{"Pattern": PATTERN}]}
 
 
+_FIFO = "arn:aws:sqs:eu-west-1:123456789012:load.fifo"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Target:
     """A ratio to another variant."""
@@ -36,6 +39,8 @@ class Scenario:
     rate: int = 0
     """Records a second of every shard, whose delay is measured."""
     tls: bool = False
+    groups: int = 0
+    """Of messages; above 0 the daemon's queue is a FIFO queue."""
     spread: float = 0.0
     """Seconds over which the readers of shards begin, so that those of a loop do not meet for ever."""
     record_bytes: int = 1024
@@ -54,7 +59,8 @@ class Scenario:
     @property
     def mapping(self) -> dict[str, Any]:
         """Further keys of the mapping."""
-        return {"FilterCriteria": FILTERS} if self.filters else {}
+        filters = {"FilterCriteria": FILTERS} if self.filters else {}
+        return filters | ({"EventSourceArn": _FIFO} if self.groups else {})
 
     @property
     def unit(self) -> Unit:
@@ -125,6 +131,16 @@ SCENARIOS = (
             "localstack": Target(must=0.08, want=0.05),
             "sqs_consumer": Target(must=0.12, want=0.08),
         },
+    ),
+    Scenario(
+        name="sqs-fifo-b10",
+        says="SQS FIFO, batches of 10 of different groups, deleted",
+        source="sqs",
+        shards=1,
+        records=8000,
+        batch_size=10,
+        groups=1000,
+        variants=("poller", "naive"),
     ),
     Scenario(
         name="idle-kinesis",

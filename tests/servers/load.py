@@ -91,6 +91,7 @@ class Load:
         latency: float,
         spread: float = 0.0,
         long_poll: float = _LONG_POLL,
+        groups: int = 0,
         now: float | None = None,
     ) -> None:
         self.shards = [f"shardId-{number:020d}" for number in range(shards)]
@@ -110,7 +111,8 @@ class Load:
             b"Kinesis_20131202": _Kind(_kinesis_record(text, now), max(1, ANSWER_LIMIT_BYTES // record_bytes)),
             b"DynamoDBStreams_20120810": _Kind(_table_record(text, now), TABLE_LIMIT_RECORDS, TABLE_LIMIT_BYTES),
         }
-        self._message = _message(text, now)
+        self._groups = groups
+        self._message = _message(text, now, ordered=groups > 0)
 
     def fill(self, records: int) -> None:
         """Give every shard, and the queue, so many more."""
@@ -154,8 +156,13 @@ class Load:
         self.totals.reads += 1
         first = self._received
         self._received = min(self._held, first + most)
-        ids = [b"%032x" % number for number in range(first, self._received)]
-        return b'{"Messages":[%b]}' % b",".join([self._message % (id_, id_ * 5) for id_ in ids])
+        messages = [self._message % self._named(number) for number in range(first, self._received)]
+        return b'{"Messages":[%b]}' % b",".join(messages)
+
+    def _named(self, number: int) -> tuple[bytes, ...]:
+        """What of a message is its own."""
+        id_ = b"%032x" % number
+        return (id_, id_ * 5, b"%d" % (number % self._groups), b"%020d" % number) if self._groups else (id_, id_ * 5)
 
     def _queue(self, operation: str, asked: Any) -> dict[str, Any]:
         match operation:
@@ -306,8 +313,8 @@ def _table_record(text: bytes, now: float) -> tuple[bytes, bytes]:
     return head, rest
 
 
-def _message(text: bytes, now: float) -> bytes:
-    """A message, for its id and its receipt handle."""
+def _message(text: bytes, now: float, *, ordered: bool) -> bytes:
+    """A message, for its id and its receipt handle; on a FIFO queue for its group and its number as well."""
     moment = str(int(now * 1000))
     known = {
         "MD5OfBody": hashlib.md5(text, usedforsecurity=False).hexdigest(),
@@ -317,9 +324,11 @@ def _message(text: bytes, now: float) -> bytes:
             "SentTimestamp": moment,
             "ApproximateReceiveCount": "1",
             "ApproximateFirstReceiveTimestamp": moment,
+            **({"MessageGroupId": "GROUP", "SequenceNumber": "NUMBER"} if ordered else {}),
         },
     }
-    return b'{"MessageId":"%b","ReceiptHandle":"%b",' + json.dumps(known).encode()[1:].replace(b"%", b"%%")
+    rest = json.dumps(known).encode()[1:].replace(b"%", b"%%").replace(b"GROUP", b"%b").replace(b"NUMBER", b"%b")
+    return b'{"MessageId":"%b","ReceiptHandle":"%b",' + rest
 
 
 def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -444,6 +453,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.0)
     parser.add_argument("--spread", type=float, default=0.0, help="seconds over which the readers of shards begin")
     parser.add_argument("--long-poll", type=float, default=_LONG_POLL, help="most seconds for which a queue is silent")
+    parser.add_argument("--groups", type=int, default=0, help="of the messages of a FIFO queue; 0: of another queue")
     parser.add_argument("--certificate", default="", help="file of a certificate and its key (PEM): serve TLS")
     asked = vars(parser.parse_args())
     certificate = asked.pop("certificate")

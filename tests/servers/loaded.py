@@ -141,7 +141,7 @@ def load(*, shards: int, record_bytes: int, tls: bool = False, **more: float) ->
         shards: how many.
         record_bytes: of each record's payload.
         tls: with a certificate that nobody knows yet.
-        more: `latency`, `spread` and `long_poll`, as the double's command names them.
+        more: `latency`, `spread`, `long_poll` and `groups`, as the double's command names them.
     """
     command = [sys.executable, "-m", "tests.servers.load"]
     for name, value in {"shards": shards, "record_bytes": record_bytes, **more}.items():
