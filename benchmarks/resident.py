@@ -19,12 +19,11 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.scenarios import Target
 from poller.aws.session import Aws, AwsSettings
 from poller.service.loop import run_on_loop
-from tests.servers.loaded import CREDENTIALS, Double, configuration, daemon, load, memory, until
+from tests.servers.loaded import CREDENTIALS, Double, configuration, daemon, load, memory, of_queues, until
 
 _ROOT = Path(__file__).parents[1]
 _READS = 8
@@ -54,15 +53,12 @@ def _shards(count: int) -> int:
 
 
 def _queues(count: int) -> int:
-    with load(shards=1, record_bytes=1024, long_poll=_HELD) as double:
-        settings = configuration(double, source="sqs", batch_size=10)
-        one: dict[str, Any] = settings["mappings"]["load"]
-        named = {
-            f"load-{number}": one | {"EventSourceArn": f"{one['EventSourceArn']}-{number}"} for number in range(count)
-        }
-        with daemon({**settings, "mappings": named}) as process:
-            _held(double, count)
-            return process.resident_bytes()
+    with (
+        load(shards=1, record_bytes=1024, long_poll=_HELD) as double,
+        daemon(of_queues(double, count)) as process,
+    ):
+        _held(double, count)
+        return process.resident_bytes()
 
 
 def _polls(count: int) -> int:

@@ -116,6 +116,16 @@ def configuration(
     }
 
 
+def of_queues(double: Double, count: int) -> dict[str, Any]:
+    """The same with so many mappings, each of a queue of its own."""
+    settings = configuration(double, source="sqs", batch_size=10)
+    one = settings["mappings"]["load"]
+    numbered = {
+        f"load-{number}": {**one, "EventSourceArn": f"{one['EventSourceArn']}-{number}"} for number in range(count)
+    }
+    return {**settings, "mappings": numbered}
+
+
 def memory(pid: int, name: str = "VmRSS") -> int:
     """Bytes of a process's memory that the kernel counts under this name: what is in RAM now, if nothing else is asked.
 

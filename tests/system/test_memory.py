@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.servers.growing import slope, waves
-from tests.servers.loaded import Daemon, Double, configuration, daemon, load, until
+from tests.servers.loaded import Daemon, Double, configuration, daemon, load, of_queues, until
 
 MIB = 1_048_576
 _SETTLED = 3.0
@@ -88,3 +88,16 @@ def test_the_daemon_does_not_grow_with_what_it_delivers(source, shards):
     ):
         looks = list(waves(double, process, shards=shards, records=48_000 // shards, count=6))
     assert slope(looks[1:]) < 100, [look.resident_bytes // 1024 for look in looks]
+
+
+def resident_with_queues(count: int) -> int:
+    """What a daemon has in RAM whose receives are all held, not for the first time."""
+    with load(shards=1, record_bytes=1024, long_poll=2.0) as double, daemon(of_queues(double, count)) as process:
+        until(lambda: double.totals()["reads"] >= 2 * count and bool(double.totals()["waiting"] >= count))
+        return process.resident_bytes()
+
+
+@pytest.mark.timeout(120)
+def test_a_mapping_of_an_empty_queue_costs_less_than_a_fifth_of_a_mebibyte():
+    """It takes 85 KiB; what it must not have for itself is a copy of the certificates that the system trusts."""
+    assert (resident_with_queues(60) - resident_with_queues(10)) / 50 < MIB / 5
