@@ -71,14 +71,7 @@ def compare(scenario: Scenario, chosen: dict[str, Variant], rounds: int) -> dict
     with ExitStack() as stack:
         running = {}
         for name, start in chosen.items():
-            serving = load(
-                shards=scenario.shards,
-                record_bytes=scenario.record_bytes,
-                tls=scenario.tls,
-                spread=scenario.spread,
-                groups=scenario.groups,
-            )
-            double = stack.enter_context(serving)
+            double = stack.enter_context(load(**scenario.served))
             running[name] = Running(double, stack.enter_context(start(double, scenario)))
         time.sleep(_SETTLED)
         for name in chosen:  # compilers and caches warm up, and connections are opened

@@ -63,6 +63,12 @@ class Scenario:
         return filters | ({"EventSourceArn": _FIFO} if self.groups else {})
 
     @property
+    def served(self) -> dict[str, Any]:
+        """What its load double serves."""
+        names = ("shards", "record_bytes", "tls", "groups", "spread")
+        return {name: getattr(self, name) for name in names}
+
+    @property
     def unit(self) -> Unit:
         if self.rate:
             return "ms from answer to invocation"
