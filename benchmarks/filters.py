@@ -1,6 +1,6 @@
 """What filters cost: records per CPU second from a Kinesis answer to events of 100 records, with filters and without.
 
-    python -m benchmarks.filters [--seconds 0.5]
+    python -m benchmarks.filters [--seconds 0.5] [--peers DIR]
 
 One table for each share of records that pass: sizes of payloads down, kinds of filters across. A cell is the number of
 records read per CPU second, and in brackets the same as a multiple of no filter. A filter that drops records saves the
@@ -13,14 +13,24 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import statistics
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 
+from benchmarks.scenarios import Target
 from poller.mapping.filtering import Filters
 from poller.model.record import TrimHorizon, event_of
 from poller.sources.kinesis_event import cut_kinesis, kinesis_frame
 
 _ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders"
 _SIZES = (200, 1024, 10_240)
+_PEERS = Path(__file__).parent / "peers"
+_ROUNDS = 7
+_TARGET = Target(must=0.12, want=0.06)
+"""Of LocalStack's."""
 _PAGE = 500
 _BATCH = 100
 _FILTERS = {
@@ -78,10 +88,53 @@ def _rate(answer: bytes, pattern: str | None, share: float, seconds: float) -> f
     return best
 
 
+def _alone(answer: bytes, pattern: str, seconds: float) -> float:
+    """CPU seconds for each record of the filter alone."""
+    frame = kinesis_frame(_ARN, None)
+    filters = Filters("kinesis", (pattern,))
+    used, count = 0.0, 0
+    while used < seconds:
+        page = cut_kinesis(answer, frame=frame, shard="s-0", position=TrimHorizon(), limit=_PAGE, now=0.0)
+        began = time.process_time()
+        kept, _ = filters.split(page.records)
+        used += time.process_time() - began
+        count += len(kept)
+    return used / count
+
+
+def _beside(peers: Path, pattern: str, seconds: float) -> bool:
+    """Our filter and LocalStack's in turns. Answers whether the target holds."""
+    answer = _answer(1024, 1.0)
+    ours, theirs = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / "answer.json"
+        kept.write_bytes(answer)
+        command = [str(peers / "localstack/bin/python"), str(_PEERS / "localstack_filter.py"), pattern, str(kept)]
+        with subprocess.Popen(
+            [*command, str(seconds)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdin
+            assert process.stdout
+            for _ in range(_ROUNDS):
+                ours.append(_alone(answer, pattern, seconds))
+                print("again", file=process.stdin, flush=True)
+                theirs.append(float(process.stdout.readline()))
+    ratios = [here / there for here, there in zip(ours, theirs, strict=True)]
+    ratio = statistics.median(ratios)
+    print(
+        f"\npayload filter alone: {statistics.median(ours) * 1e6:.2f} us a record, LocalStack's"
+        f" {statistics.median(theirs) * 1e6:.2f}; ratio {ratio:.3f} ({min(ratios):.3f} to {max(ratios):.3f}), must be"
+        f" {_TARGET.must}, wanted {_TARGET.want}: {'holds' if ratio <= _TARGET.must else 'DOES NOT HOLD'}"
+    )
+    return ratio <= _TARGET.must
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="What filters cost, in records per CPU second.")
     parser.add_argument("--seconds", type=float, default=0.5, help="CPU seconds for each cell")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--peers", type=Path, help="where benchmarks/peers/install.sh has put LocalStack")
+    asked = parser.parse_args()
+    seconds = asked.seconds
     for share in (0.0, 0.5, 1.0):
         print(f"\n{share:.0%} pass".ljust(12), *(name.rjust(22) for name in _FILTERS))
         for size in _SIZES:
@@ -89,6 +142,8 @@ def main() -> None:
             rates = {name: _rate(answer, pattern, share, seconds) for name, pattern in _FILTERS.items()}
             base = rates["no filter"]
             print(f"{size:>7} B  ", *(f"{rate:>13,.0f} (x{rate / base:.2f})" for rate in rates.values()))
+    if asked.peers and not _beside(asked.peers, str(_FILTERS["payload"]), seconds):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ from tests.servers.loaded import configuration, daemon, load, until
 def record(scenario: Scenario, seconds: float, into: Path) -> int:
     """Profile; how many records were moved, or empty shards read."""
     count = 0
-    with load(shards=scenario.shards, record_bytes=scenario.record_bytes) as double:
+    with load(**scenario.served) as double:
         settings = configuration(
             double, batch_size=scenario.batch_size, function="lambda", source=scenario.source, **scenario.mapping
         )
-        with daemon(settings, through=("-m", "cProfile", "-o", str(into))):
+        with daemon(settings, through=("-m", "cProfile", "-o", str(into)), environment=double.environment):
             deadline = time.monotonic() + seconds
             while time.monotonic() < deadline:
                 double.fill(scenario.records)

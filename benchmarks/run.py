@@ -49,7 +49,9 @@ class Running:
         if scenario.rate:
             self.double.trickle(scenario.rate)
             time.sleep(scenario.seconds)
-            return statistics.median(self.double.totals()["delays"]) * 1e3, 0.0
+            delays = self.double.totals()["delays"]
+            self.double.fill(0)  # or it trickles on while another has its turn
+            return statistics.median(delays) * 1e3, 0.0
         self.double.fill(scenario.records)
         whole = scenario.shards * scenario.records
         if whole:
@@ -69,7 +71,7 @@ def compare(scenario: Scenario, chosen: dict[str, Variant], rounds: int) -> dict
     with ExitStack() as stack:
         running = {}
         for name, start in chosen.items():
-            double = stack.enter_context(load(shards=scenario.shards, record_bytes=scenario.record_bytes))
+            double = stack.enter_context(load(**scenario.served))
             running[name] = Running(double, stack.enter_context(start(double, scenario)))
         time.sleep(_SETTLED)
         for name in chosen:  # compilers and caches warm up, and connections are opened

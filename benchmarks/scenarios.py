@@ -15,6 +15,9 @@ PATTERN = '{"data":{"type":["order"],"customer":{"tier":["gold",{"prefix":"plat"
 FILTERS = {"Filters": [{"Pattern": PATTERN}]}
 
 
+_FIFO = "arn:aws:sqs:eu-west-1:123456789012:load.fifo"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Target:
     """A ratio to another variant."""
@@ -35,6 +38,11 @@ class Scenario:
     """In every shard, or the queue; 0 measures the reading of empty shards."""
     rate: int = 0
     """Records a second of every shard, whose delay is measured."""
+    tls: bool = False
+    groups: int = 0
+    """Of messages; above 0 the daemon's queue is a FIFO queue."""
+    spread: float = 0.0
+    """Seconds over which the readers of shards begin, so that those of a loop do not meet for ever."""
     record_bytes: int = 1024
     batch_size: int = 100
     seconds: float = 4.0
@@ -45,13 +53,20 @@ class Scenario:
     targets: dict[str, Target] = field(default_factory=dict)
     """By variant."""
     features: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """More variants of the daemon: keys of the mapping, or `store` and `replicas`."""
+    """More variants of the daemon: keys of the mapping, or `store`, `replicas` and `traced`."""
     filters: bool = False
 
     @property
     def mapping(self) -> dict[str, Any]:
         """Further keys of the mapping."""
-        return {"FilterCriteria": FILTERS} if self.filters else {}
+        filters = {"FilterCriteria": FILTERS} if self.filters else {}
+        return filters | ({"EventSourceArn": _FIFO} if self.groups else {})
+
+    @property
+    def served(self) -> dict[str, Any]:
+        """What its load double serves."""
+        names = ("shards", "record_bytes", "tls", "groups", "spread")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def unit(self) -> Unit:
@@ -66,7 +81,7 @@ SCENARIOS = (
         name="kin-b100-1k",
         says="Kinesis, batches of 100",
         records=5000,
-        peers=("localstack",),
+        peers=("localstack", "async_kinesis", "serverless_offline"),
         targets={
             "naive": Target(must=0.16, want=0.11),
             "floor_sha": Target(must=2.2, want=1.6),
@@ -88,6 +103,20 @@ SCENARIOS = (
         targets={"naive": Target(must=0.08, want=0.045)},
     ),
     Scenario(
+        name="kin-b10-1k",
+        says="Kinesis, batches of 10",
+        records=1500,
+        batch_size=10,
+        variants=("poller", "naive", "floor_sha"),
+    ),
+    Scenario(
+        name="tls-kin-b100",
+        says="Kinesis, batches of 100, over TLS",
+        records=5000,
+        tls=True,
+        variants=("poller", "naive", "boto3"),
+    ),
+    Scenario(
         name="ddb-b100-1k",
         says="DynamoDB, batches of 100",
         source="dynamodb",
@@ -102,12 +131,22 @@ SCENARIOS = (
         shards=1,
         records=8000,
         batch_size=10,
-        peers=("localstack", "sqs_consumer"),
+        peers=("localstack", "sqs_consumer", "serverless_offline"),
         targets={
             "naive": Target(must=0.10, want=0.06),
             "localstack": Target(must=0.08, want=0.05),
             "sqs_consumer": Target(must=0.12, want=0.08),
         },
+    ),
+    Scenario(
+        name="sqs-fifo-b10",
+        says="SQS FIFO, batches of 10 of different groups, deleted",
+        source="sqs",
+        shards=1,
+        records=8000,
+        batch_size=10,
+        groups=1000,
+        variants=("poller", "naive"),
     ),
     Scenario(
         name="idle-kinesis",
@@ -128,6 +167,7 @@ SCENARIOS = (
         says="20 shards of 2 records a second",
         shards=20,
         rate=2,
+        spread=1.0,
         seconds=8.0,
         variants=("poller", "naive"),
         targets={"naive": Target(must=0.35, want=0.2)},
@@ -153,6 +193,8 @@ SCENARIOS = (
             "sqlite": {"store": "sqlite"},
             "sqlite-2-replicas": {"store": "sqlite", "replicas": 2},
             "dynamodb-2-replicas": {"store": "dynamodb", "replicas": 2},
+            "postgres-2-replicas": {"store": "postgres", "replicas": 2},
+            "traced": {"traced": True},
         },
     ),
 )

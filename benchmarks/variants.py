@@ -6,14 +6,17 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from benchmarks.scenarios import PATTERN, Scenario
-from tests.servers.loaded import CREDENTIALS, Double, configuration, daemon, until
+from tests.servers.loaded import Double, configuration, daemon, until
+from tests.servers.postgres import postgres
 from tests.servers.processes import MINISTACK, serving
 
 _ROOT = Path(__file__).parents[1]
@@ -42,6 +45,7 @@ def poller(
     *,
     store: str = "memory",
     replicas: int = 1,
+    traced: bool = False,
     client: str | None = None,
     **mapping: Any,
 ) -> Iterator[list[int]]:
@@ -57,10 +61,14 @@ def poller(
         )
         if client:
             settings["aws"]["client"] = client
+        environment = double.environment
+        if traced:
+            environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = stack.enter_context(_collector())
         running = []
         for number in range(replicas):
             named = {"fleet": {"id": f"replica-{number}"}} if replicas > 1 else {}
-            running.append(stack.enter_context(daemon({**settings, **named})).process.pid)
+            started = stack.enter_context(daemon({**settings, **named}, environment=environment))
+            running.append(started.process.pid)
         yield running
 
 
@@ -70,13 +78,40 @@ def _store(kind: str, stack: ExitStack) -> str:
     if kind == "dynamodb":
         url = stack.enter_context(serving(MINISTACK)).url
         return f"dynamodb://poller?create=true&region=eu-west-1&endpoint_url={url}"
+    if kind == "postgres":
+        return stack.enter_context(postgres()).url
     return "memory://"
+
+
+class _Spans(BaseHTTPRequestHandler):
+    """Takes what is exported, and keeps nothing."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def _collector() -> Iterator[str]:
+    """A collector of spans on loopback, in a thread of ours; its URL."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Spans) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @contextmanager
 def _started(command: Sequence[str], double: Double, scenario: Scenario) -> Iterator[list[int]]:
     """A process that reads every shard before it counts as started."""
-    with subprocess.Popen(command, cwd=_ROOT, env={**os.environ, **CREDENTIALS}) as process:
+    with subprocess.Popen(command, cwd=_ROOT, env={**os.environ, **double.environment}) as process:
         try:
             until(
                 lambda: bool(double.totals()["reads"] >= scenario.shards or process.poll() is not None),
@@ -111,8 +146,18 @@ def _localstack(double: Double, scenario: Scenario, *, folder: Path) -> Any:
     return _started([*command, *([PATTERN] if scenario.filters else [])], double, scenario)
 
 
+def _async_kinesis(double: Double, scenario: Scenario, *, folder: Path) -> Any:
+    command = [str(folder / "async-kinesis/bin/python"), str(_ROOT / "benchmarks/peers/async_kinesis.py"), double.url]
+    return _started([*command, str(scenario.batch_size)], double, scenario)
+
+
 def _sqs_consumer(double: Double, scenario: Scenario, *, folder: Path) -> Any:
     command = ["node", str(folder / "sqs_consumer.mjs"), double.url, str(scenario.batch_size)]
+    return _started(command, double, scenario)
+
+
+def _serverless_offline(double: Double, scenario: Scenario, *, folder: Path) -> Any:
+    command = ["node", str(folder / "serverless_offline.cjs"), double.url, scenario.source, str(scenario.batch_size)]
     return _started(command, double, scenario)
 
 
@@ -123,4 +168,9 @@ _OURS: dict[str, Variant] = {
     "floor": _floor(),
     "floor_sha": _floor("--sha"),
 }
-_PEERS: dict[str, Callable[..., Any]] = {"localstack": _localstack, "sqs_consumer": _sqs_consumer}
+_PEERS: dict[str, Callable[..., Any]] = {
+    "localstack": _localstack,
+    "async_kinesis": _async_kinesis,
+    "sqs_consumer": _sqs_consumer,
+    "serverless_offline": _serverless_offline,
+}

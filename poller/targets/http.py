@@ -38,7 +38,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import aiohttp
 import anyio
@@ -125,7 +125,9 @@ class HttpFunction:
         ) as session:
             yield _Http(self, session, aws, tls)
 
-    def _tls(self) -> ssl.SSLContext:
+    def _tls(self) -> ssl.SSLContext | Literal[True]:
+        if self.ca is None:
+            return True  # the one that aiohttp has for all sessions: the system's certificates take most of a megabyte
         try:
             return ssl.create_default_context(cafile=self.ca)
         except OSError as error:  # ssl's own errors are among them
@@ -177,7 +179,9 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, *, emulator: 
 class _Http:
     """A `Target`: one POST per call."""
 
-    def __init__(self, settings: HttpFunction, session: aiohttp.ClientSession, aws: Aws, tls: ssl.SSLContext) -> None:
+    def __init__(
+        self, settings: HttpFunction, session: aiohttp.ClientSession, aws: Aws, tls: ssl.SSLContext | Literal[True]
+    ) -> None:
         self._settings = settings
         self._session = session
         self._aws = aws

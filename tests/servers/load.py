@@ -23,7 +23,9 @@ import asyncio
 import base64
 import hashlib
 import json
+import math
 import re
+import ssl
 import sys
 import time
 from collections.abc import Coroutine, Iterator
@@ -44,7 +46,7 @@ _EVENT_ID = re.compile(rb'"eventID": ?"(shardId-\d+):(\d+)"')
 _FIRST_SEQUENCE = 10**20
 _PIECE = 65_536
 _LONG_POLL = 0.5
-"""Seconds for which an empty queue says nothing."""
+"""Seconds for which an empty queue says nothing, when nothing else is said."""
 _KEYS = 100
 """Different partition keys, one after the other."""
 _REPLY = b'{"batchItemFailures":[]}'
@@ -57,6 +59,8 @@ class Totals:
 
     reads: int = 0
     """GetRecords and ReceiveMessage, also those that brought nothing."""
+    waiting: int = 0
+    """Calls whose answer is held back now."""
     records: int = 0
     invocations: int = 0
     most_at_once: int = 0
@@ -73,16 +77,29 @@ class Totals:
     cpu: float = 0.0
     """Seconds of CPU that the double itself has taken since it was started."""
     delays: list[float] = field(default_factory=list)
-    """Of records that trickle: seconds from the answer that held one to the event that holds it."""
+    """Of records that trickle: seconds from the answer that begins with one to the first packet of its event."""
 
 
 class Load:
     """The shards and the function."""
 
-    def __init__(self, *, shards: int, record_bytes: int, latency: float, now: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        shards: int,
+        record_bytes: int,
+        latency: float,
+        spread: float = 0.0,
+        long_poll: float = _LONG_POLL,
+        groups: int = 0,
+        now: float | None = None,
+    ) -> None:
         self.shards = [f"shardId-{number:020d}" for number in range(shards)]
         self.latency = latency
+        self._spread = spread
+        self._long_poll = long_poll
         self.totals = Totals()
+        self.waiting = 0
         self._at_once = 0
         self._held = 0
         self._received = 0
@@ -94,7 +111,8 @@ class Load:
             b"Kinesis_20131202": _Kind(_kinesis_record(text, now), max(1, ANSWER_LIMIT_BYTES // record_bytes)),
             b"DynamoDBStreams_20120810": _Kind(_table_record(text, now), TABLE_LIMIT_RECORDS, TABLE_LIMIT_BYTES),
         }
-        self._message = _message(text, now)
+        self._groups = groups
+        self._message = _message(text, now, ordered=groups > 0)
 
     def fill(self, records: int) -> None:
         """Give every shard, and the queue, so many more."""
@@ -106,11 +124,12 @@ class Load:
     def trickle(self, rate: int) -> None:
         """Give every shard so many a second."""
         self.fill(0)
+        self._answered.clear()
         self._rate, self._since = rate, time.monotonic()
 
     def told(self) -> bytes:
         """The totals."""
-        self.totals.cpu = time.process_time()
+        self.totals.cpu, self.totals.waiting = time.process_time(), self.waiting
         return json.dumps(asdict(self.totals)).encode()
 
     def call(self, service: bytes, operation: str, asked: Any) -> tuple[int, Iterator[bytes]]:
@@ -125,16 +144,25 @@ class Load:
             body = json.dumps(self._small(service, operation, asked)).encode()
         return len(body), iter([body])
 
-    def wait(self, operation: str) -> float:
-        """Seconds to wait before an answer: an empty queue is polled long."""
-        return _LONG_POLL if operation == "ReceiveMessage" and self._received >= self._held else 0.0
+    def wait(self, operation: str, asked: Any) -> float:
+        """Seconds to wait before an answer: an empty queue is polled long, and readers of shards begin one by one."""
+        if operation == "ReceiveMessage" and self._received >= self._held:
+            return min(self._long_poll, float(asked.get("WaitTimeSeconds", math.inf)))
+        if operation == "GetShardIterator":
+            return self._spread * _number(asked["ShardId"]) / len(self.shards)
+        return 0.0
 
     def _receive(self, most: int) -> bytes:
         self.totals.reads += 1
         first = self._received
         self._received = min(self._held, first + most)
-        ids = [b"%032x" % number for number in range(first, self._received)]
-        return b'{"Messages":[%b]}' % b",".join([self._message % (id_, id_ * 5) for id_ in ids])
+        messages = [self._message % self._named(number) for number in range(first, self._received)]
+        return b'{"Messages":[%b]}' % b",".join(messages)
+
+    def _named(self, number: int) -> tuple[bytes, ...]:
+        """What of a message is its own."""
+        id_ = b"%032x" % number
+        return (id_, id_ * 5, b"%d" % (number % self._groups), b"%020d" % number) if self._groups else (id_, id_ * 5)
 
     def _queue(self, operation: str, asked: Any) -> dict[str, Any]:
         match operation:
@@ -177,15 +205,12 @@ class Load:
     def _held_of(self, shard: str) -> int:
         if not self._rate:
             return self._held
-        spread = int(shard.rpartition("-")[2]) * 0.618 % 1  # they do not come all at once
+        spread = _number(shard) * 0.618 % 1  # they do not come all at once
         return self._held + int((time.monotonic() - self._since) * self._rate + spread)
 
     def _page(self, kind: _Kind, shard: str, start: int, limit: int) -> tuple[int, Iterator[bytes]]:
         held = self._held_of(shard)
         end = max(start, min(held, start + min(limit, kind.most)))
-        if self._rate:
-            now = time.monotonic()
-            self._answered |= {(shard, number): now for number in range(start, end)}
         opening = b'{"Records":['
         behind = 60_000 if end < held else 0
         closing = f'],"NextShardIterator":"{shard}/{end}","MillisBehindLatest":{behind}}}'.encode()
@@ -201,18 +226,20 @@ class Load:
                 sequence = b"%d" % (_FIRST_SEQUENCE + number)
                 yield head.replace(b"NUMBER", sequence).replace(b"KEY", b"%02d" % (number % _KEYS))
                 yield kind.rest
+            if self._rate and count:
+                self._answered[shard, start] = time.monotonic()
             yield closing
 
         return length, _gathered(pieces())
 
-    async def invoke(self, event: bytes) -> None:
-        """The function."""
+    async def invoke(self, event: bytes, arrived: float) -> None:
+        """The function; its request began to arrive then, on the monotonic clock."""
         totals = self.totals
         totals.first_at = totals.first_at or time.time()
         first = _EVENT_ID.search(event)
         if first and self._rate:
             answered = self._answered.pop((first[1].decode(), int(first[2]) - _FIRST_SEQUENCE), None)
-            totals.delays += [] if answered is None else [time.monotonic() - answered]
+            totals.delays += [] if answered is None else [arrived - answered]
         self._at_once += 1
         totals.most_at_once = max(totals.most_at_once, self._at_once)
         await asyncio.sleep(self.latency)
@@ -220,7 +247,7 @@ class Load:
         totals.invocations += 1
         totals.last_at = time.time()
         if first is None:
-            totals.records += _count(event, b"messageId")
+            totals.records += _count(event, b"messageId") or _count(event, b"eventSource")
             return
         shard = first[1].decode()
         start, count = int(first[2]) - _FIRST_SEQUENCE, _count(event, b"eventID")
@@ -229,6 +256,10 @@ class Load:
         totals.repeated += min(count, max(0, reached - start))
         totals.reached[shard] = max(reached, start + count)
         totals.records += count
+
+
+def _number(shard: str) -> int:
+    return int(shard.rpartition("-")[2])
 
 
 def _count(event: bytes, name: bytes) -> int:
@@ -282,8 +313,8 @@ def _table_record(text: bytes, now: float) -> tuple[bytes, bytes]:
     return head, rest
 
 
-def _message(text: bytes, now: float) -> bytes:
-    """A message, for its id and its receipt handle."""
+def _message(text: bytes, now: float, *, ordered: bool) -> bytes:
+    """A message, for its id and its receipt handle; on a FIFO queue for its group and its number as well."""
     moment = str(int(now * 1000))
     known = {
         "MD5OfBody": hashlib.md5(text, usedforsecurity=False).hexdigest(),
@@ -293,9 +324,11 @@ def _message(text: bytes, now: float) -> bytes:
             "SentTimestamp": moment,
             "ApproximateReceiveCount": "1",
             "ApproximateFirstReceiveTimestamp": moment,
+            **({"MessageGroupId": "GROUP", "SequenceNumber": "NUMBER"} if ordered else {}),
         },
     }
-    return b'{"MessageId":"%b","ReceiptHandle":"%b",' + json.dumps(known).encode()[1:].replace(b"%", b"%%")
+    rest = json.dumps(known).encode()[1:].replace(b"%", b"%%").replace(b"GROUP", b"%b").replace(b"NUMBER", b"%b")
+    return b'{"MessageId":"%b","ReceiptHandle":"%b",' + rest
 
 
 def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
@@ -320,6 +353,8 @@ class Connection(asyncio.Protocol):
         self._wanted = 0
         """Bytes of the request under way, its head included; 0 while the head is not complete."""
         self._body_at = 0
+        self._arrived = 0.0
+        """When the request under way began to arrive, on the monotonic clock."""
         self._pieces: Iterator[bytes] = iter(())
         self._writable = True
         self._tasks: set[asyncio.Task[None]] = set()
@@ -328,6 +363,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
 
     def data_received(self, data: bytes) -> None:
+        if not self._received:
+            self._arrived = time.monotonic()
         self._received += data
         if not self._wanted:
             head_end = self._received.find(b"\r\n\r\n")
@@ -351,13 +388,13 @@ class Connection(asyncio.Protocol):
             answer = self._load.told()
             self._send(len(answer), iter([answer]))
         elif target := _TARGET.search(head):
-            service, operation = target[1], target[2].decode()
-            if wait := self._load.wait(operation):
-                self._later(self._call(service, operation, json.loads(body), wait))
+            service, operation, asked = target[1], target[2].decode(), json.loads(body)
+            if wait := self._load.wait(operation, asked):
+                self._later(self._call(service, operation, asked, wait))
             else:
-                self._send(*self._load.call(service, operation, json.loads(body)))
+                self._send(*self._load.call(service, operation, asked))
         else:
-            self._later(self._function(body))
+            self._later(self._function(body, self._arrived))
 
     def _later(self, answer: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(answer)
@@ -365,11 +402,13 @@ class Connection(asyncio.Protocol):
         task.add_done_callback(self._tasks.discard)
 
     async def _call(self, service: bytes, operation: str, asked: Any, wait: float) -> None:
+        self._load.waiting += 1
         await asyncio.sleep(wait)
+        self._load.waiting -= 1
         self._send(*self._load.call(service, operation, asked))
 
-    async def _function(self, event: bytes) -> None:
-        await self._load.invoke(event)
+    async def _function(self, event: bytes, arrived: float) -> None:
+        await self._load.invoke(event, arrived)
         self._send(len(_REPLY), iter([_REPLY]))
 
     def _send(self, length: int, pieces: Iterator[bytes]) -> None:
@@ -393,8 +432,14 @@ class Connection(asyncio.Protocol):
                 return
 
 
-async def _serve(load: Load) -> int:
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(load), "127.0.0.1", 0, backlog=1024)
+async def _serve(load: Load, certificate: str = "") -> int:
+    tls = None
+    if certificate:
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Connection(load), "127.0.0.1", 0, backlog=1024, ssl=tls
+    )
     print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 whoever started it reads its port
     await asyncio.to_thread(sys.stdin.read)  # it ends with whoever started it
     server.close()
@@ -406,10 +451,13 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--record-bytes", type=int, default=1024)
     parser.add_argument("--latency", type=float, default=0.0)
-    asked = parser.parse_args()
-    sys.exit(
-        run_on_loop(lambda: _serve(Load(shards=asked.shards, record_bytes=asked.record_bytes, latency=asked.latency)))
-    )
+    parser.add_argument("--spread", type=float, default=0.0, help="seconds over which the readers of shards begin")
+    parser.add_argument("--long-poll", type=float, default=_LONG_POLL, help="most seconds for which a queue is silent")
+    parser.add_argument("--groups", type=int, default=0, help="of the messages of a FIFO queue; 0: of another queue")
+    parser.add_argument("--certificate", default="", help="file of a certificate and its key (PEM): serve TLS")
+    asked = vars(parser.parse_args())
+    certificate = asked.pop("certificate")
+    sys.exit(run_on_loop(lambda: _serve(Load(**asked), certificate)))
 
 
 if __name__ == "__main__":

@@ -9,16 +9,19 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.servers.authority import certified
 
 _ROOT = Path(__file__).parents[2]
 _SCHEDULED = 2
@@ -32,6 +35,13 @@ class Double:
     """A load double that runs."""
 
     url: str
+    ca: str = ""
+    """File of who vouches for its certificate; "" when it does not speak TLS."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs that calls it: credentials, and whom to trust."""
+        return {**CREDENTIALS, **({"AWS_CA_BUNDLE": self.ca} if self.ca else {})}
 
     def totals(self) -> dict[str, Any]:
         """What its function has seen."""
@@ -46,7 +56,8 @@ class Double:
         self._get(f"/trickle?records={rate}")
 
     def _get(self, path: str) -> dict[str, Any]:
-        with urllib.request.urlopen(self.url + path, timeout=_PATIENCE) as response:
+        trusted = ssl.create_default_context(cafile=self.ca) if self.ca else None
+        with urllib.request.urlopen(self.url + path, timeout=_PATIENCE, context=trusted) as response:
             answer: dict[str, Any] = json.load(response)
             return answer
 
@@ -68,10 +79,10 @@ class Daemon:
         return self._status("VmHWM")
 
     def _status(self, name: str) -> int:
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith(f"{name}:"):
-                return int(line.split()[1]) * 1024
-        raise RuntimeError(f"the daemon has ended: {self.log.read_text()[-4000:]}")
+        try:
+            return memory(self.process.pid, name)
+        except ProcessLookupError:
+            raise RuntimeError(f"the daemon has ended: {self.log.read_text()[-4000:]}") from None
 
 
 def configuration(
@@ -105,32 +116,71 @@ def configuration(
     }
 
 
+def of_queues(double: Double, count: int) -> dict[str, Any]:
+    """The same with so many mappings, each of a queue of its own."""
+    settings = configuration(double, source="sqs", batch_size=10)
+    one = settings["mappings"]["load"]
+    numbered = {
+        f"load-{number}": {**one, "EventSourceArn": f"{one['EventSourceArn']}-{number}"} for number in range(count)
+    }
+    return {**settings, "mappings": numbered}
+
+
+def memory(pid: int, name: str = "VmRSS") -> int:
+    """Bytes of a process's memory that the kernel counts under this name: what is in RAM now, if nothing else is asked.
+
+    Raises:
+        ProcessLookupError: it has ended.
+    """
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise ProcessLookupError(pid)
+
+
 def cpu(pid: int) -> float:
     """Seconds of CPU that a process has used, all threads of it, those of the kernel on their behalf included."""
     return time.clock_gettime((~pid << 3) | _SCHEDULED)
 
 
 @contextmanager
-def load(*, shards: int, record_bytes: int, latency: float = 0.0) -> Iterator[Double]:
-    """Start a load double; it ends with the context."""
+def load(*, shards: int, record_bytes: int, tls: bool = False, **more: float) -> Iterator[Double]:
+    """Start a load double; it ends with the context.
+
+    Args:
+        shards: how many.
+        record_bytes: of each record's payload.
+        tls: with a certificate that nobody knows yet.
+        more: `latency`, `spread`, `long_poll` and `groups`, as the double's command names them.
+    """
     command = [sys.executable, "-m", "tests.servers.load"]
-    command += ["--shards", str(shards), "--record-bytes", str(record_bytes), "--latency", str(latency)]
-    with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin
+    for name, value in {"shards": shards, "record_bytes": record_bytes, **more}.items():
+        command += [f"--{name.replace('_', '-')}", str(value)]
+    with ExitStack() as stack:
+        scheme, ca = "http", ""
+        if tls:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="load-")))
+            certified(folder)
+            scheme, ca = "https", str(folder / "ca.pem")
+            command += ["--certificate", str(folder / "server.pem")]
+        process = stack.enter_context(
+            subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        )
+        stack.callback(process.terminate)
         assert process.stdout
-        try:
-            yield Double(url=f"http://127.0.0.1:{int(process.stdout.readline())}")
-        finally:
-            process.terminate()
+        yield Double(url=f"{scheme}://127.0.0.1:{int(process.stdout.readline())}", ca=ca)
 
 
 @contextmanager
-def daemon(settings: Mapping[str, Any], through: Sequence[str] = ()) -> Iterator[Daemon]:
+def daemon(
+    settings: Mapping[str, Any], through: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> Iterator[Daemon]:
     """Start `poller run`; stop it politely, and surely, with the context.
 
     Args:
         settings: the configuration, without `server`.
         through: arguments of the interpreter before `-m poller`: a profiler.
+        environment: more than this process's own; None: credentials.
     """
     with tempfile.TemporaryDirectory(prefix="poller-") as folder:
         config = Path(folder) / "config.json"
@@ -144,7 +194,7 @@ def daemon(settings: Mapping[str, Any], through: Sequence[str] = ()) -> Iterator
                 cwd=_ROOT,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, **CREDENTIALS},
+                env={**os.environ, **(CREDENTIALS if environment is None else environment)},
             )
         try:
             until(lambda: _ready(url, process, log))

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.servers.loaded import Daemon, Double, configuration, daemon, load, until
+from tests.servers.growing import slope, waves
+from tests.servers.loaded import Daemon, Double, configuration, daemon, load, of_queues, until
 
 MIB = 1_048_576
 _SETTLED = 3.0
@@ -75,3 +76,28 @@ def test_40_shards_full_of_small_records_stay_under_the_ceiling_and_all_move():
     assert set(seen.totals["reached"].values()) == {10_000}
     assert seen.least_at_first_end > 0, "a shard waited for another's whole page"
     assert seen.totals["most_at_once"] == 40, "the ceiling made shards wait for one another"
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("source", "shards"), [("kinesis", 8), ("sqs", 1)])
+def test_the_daemon_does_not_grow_with_what_it_delivers(source, shards):
+    """A record that is kept would be ten times what is allowed; `benchmarks/growth.py` looks closer, for longer."""
+    with (
+        load(shards=shards, record_bytes=1024) as double,
+        daemon(configuration(double, function="lambda", source=source, batch_size=10)) as process,
+    ):
+        looks = list(waves(double, process, shards=shards, records=48_000 // shards, count=6))
+    assert slope(looks[1:]) < 100, [look.resident_bytes // 1024 for look in looks]
+
+
+def resident_with_queues(count: int) -> int:
+    """What a daemon has in RAM whose receives are all held, not for the first time."""
+    with load(shards=1, record_bytes=1024, long_poll=2.0) as double, daemon(of_queues(double, count)) as process:
+        until(lambda: double.totals()["reads"] >= 2 * count and bool(double.totals()["waiting"] >= count))
+        return process.resident_bytes()
+
+
+@pytest.mark.timeout(120)
+def test_a_mapping_of_an_empty_queue_costs_less_than_a_fifth_of_a_mebibyte():
+    """It takes 85 KiB; what it must not have for itself is a copy of the certificates that the system trusts."""
+    assert (resident_with_queues(60) - resident_with_queues(10)) / 50 < MIB / 5
