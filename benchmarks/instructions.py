@@ -89,11 +89,11 @@ def _total(dump: Path) -> int:
 
 
 def judge(counted: dict[str, float], budget: dict[str, float]) -> list[str]:
-    """A line for each source that is off its budget."""
+    """A line for each source that is off its budget. What has none yet is not judged."""
     return [
         f"{name}: {value:,.0f} instructions, {value / budget[name] - 1:+.1%} of its budget"
         for name, value in counted.items()
-        if abs(value / budget[name] - 1) > ALLOWED
+        if name in budget and abs(value / budget[name] - 1) > ALLOWED
     ]
 
 
