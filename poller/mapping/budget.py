@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 COPIES = 2
 """How often a byte of a record stands in memory at the worst moment: the answer and its records while a page is cut,
@@ -69,7 +68,6 @@ class Budget:
 
     async def acquire(self, size_bytes: int) -> None:
         """Wait for room."""
-        await checkpoint()  # here, where nothing is held yet: a cancelled reader must not keep its room
         if not self._waiting and self.take(size_bytes):
             return
         waiter = _Waiter(size_bytes, anyio.Event())
@@ -88,7 +86,8 @@ class Budget:
     def release(self, size_bytes: int) -> None:
         """Give room back."""
         self.used_bytes -= size_bytes
-        self._admit()
+        if self._waiting:
+            self._admit()
 
     def take(self, size_bytes: int) -> bool:
         """Take room if it is there at once."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from poller.mapping.batch import Batch
 from poller.mapping.reply import understood
@@ -13,8 +13,7 @@ from poller.model.outcome import Outcome, Replied
 from poller.model.ports import Sending, Span
 
 
-@dataclass(slots=True)
-class Attempts:
+class Attempts(msgspec.Struct):
     """The calls made with one batch."""
 
     request_id: str
@@ -23,8 +22,7 @@ class Attempts:
     """In a row, whatever the reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One call, ended."""
 
     outcome: Outcome

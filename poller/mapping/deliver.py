@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from poller.mapping.batch import Batch
 from poller.mapping.call import Attempts, Call, call, tell
@@ -57,7 +59,8 @@ class Delivery:
         while work.batches:
             if not await tools.may_invoke():
                 return False
-            if older := await self._give_up_older(work, attempts):
+            aged = tools.policy.record_age is not None or attempts.made  # else nothing of it can be too old
+            if aged and (older := await self._give_up_older(work, attempts)):
                 settled, work = work.batches[0][:older], work.without(older, tools.new_id)
                 await self._settle(settled, work)
                 attempts = Attempts(work.request_id)

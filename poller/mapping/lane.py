@@ -95,14 +95,11 @@ class Lane:
 
     def _due(self) -> list[Piece]:
         """What must leave now, in order: what is too old lies behind the batches that are full."""
-        full = self._batcher.ready(self._tools.now())
-        return [*full, *self._too_old()]
-
-    def _too_old(self) -> list[Piece]:
-        """What MaximumRecordAgeInSeconds ended while its batch was gathered; delivering it gives it up."""
+        due: list[Piece] = [*self._batcher.ready(self._tools.now())]
         age = self._tools.policy.record_age
-        out = self._batcher.take_out(self._tools.clock() - age) if age is not None else ()
-        return [out] if out else []
+        if age is not None and (too_old := self._batcher.take_out(self._tools.clock() - age)):
+            due.append(too_old)  # it reached that age while its batch was gathered; delivering it gives it up
+        return due
 
     def _deadline(self) -> float:
         """When something is due, on `Tools.now`."""

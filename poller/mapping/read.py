@@ -150,8 +150,9 @@ async def read_shard(
         if following is None:
             return
         cursor, now = following, tools.now()
-        # A stop cancels us: to sleep past it is what costs.
-        await anyio.sleep(in_slot(now, max(0.0, apart - (now - began))))
+        pause = apart - (now - began)
+        if pause > 0.0:  # a read waits for its source, so that others have their turn without a pause
+            await anyio.sleep(in_slot(now, pause))  # a stop cancels us: to sleep past it is what costs
 
 
 def _tell_trimmed(tools: Tools, shard: str, cursor: Cursor) -> None:

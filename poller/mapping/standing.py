@@ -26,7 +26,8 @@ class Standing:
         self._position = position
         self._behind = 0.0
         self._attempt = 0
-        self._freed = anyio.Event()
+        self._freed: anyio.Event | None = None
+        """What a reader that waits for room is woken by."""
         self._tell()
 
     def took(self, page: Page, size_bytes: int, holder: Holder) -> None:
@@ -43,7 +44,9 @@ class Standing:
         """Records have left memory: settled, or given back."""
         self._holder.settle(self.progress.settled(records))
         self._attempt = 0
-        self._freed.set()
+        if self._freed is not None:
+            self._freed.set()
+            self._freed = None
 
     def stands(self, position: Position | None) -> None:
         """What was settled is stored as far as this."""
