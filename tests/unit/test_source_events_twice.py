@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poller.model.record import Cursor, TrimHorizon, event_of
+from poller.model.record import Cursor, Record, TrimHorizon, event_of
 from poller.sources.dynamodb_event import cut_dynamodb, dynamodb_frame
 from poller.sources.kinesis_event import cut_kinesis, kinesis_frame
 from poller.sources.sqs_event import cut_sqs, sqs_frame
@@ -212,3 +212,25 @@ def test_both_cuts_make_the_same_event_of_messages(answer):
     assert [(each.id, each.receipt) for each in page.records] == [
         (message["MessageId"], message["ReceiptHandle"]) for message in parsed["Messages"]
     ]
+
+
+plain_records = st.fixed_dictionaries(
+    {
+        "SequenceNumber": numbers,
+        "Data": st.binary(max_size=12).map(lambda data: base64.b64encode(data).decode()),
+        "PartitionKey": texts,
+        "ApproximateArrivalTimestamp": moments,
+    }
+)
+lacking = {"SequenceNumber": "1", "Data": "", "EncryptionType": "KMS"}
+
+
+@given(read=st.lists(plain_records, max_size=5), escaped=st.booleans())
+@settings(max_examples=60)
+def test_kinesis_records_that_lack_nothing_are_cut_together_as_they_are_one_by_one(read: list[Any], escaped: bool):
+    def cut(records: list[Any]) -> tuple[Record, ...]:
+        body = json.dumps({"Records": records, "NextShardIterator": "next"}, ensure_ascii=escaped).encode()
+        frame = kinesis_frame(STREAM, None)
+        return cut_kinesis(body, frame=frame, shard="shard-1", position=TrimHorizon(), limit=9, now=NOW).records
+
+    assert cut(read) == cut([*read, lacking])[:-1]
