@@ -112,9 +112,9 @@ def _records(read: list[_Record], start: bytes, middle: bytes, now: float) -> tu
         arrivals = _numbers_decoder.decode(b"[%b]" % b",".join(times))
     except msgspec.DecodeError:  # some have none
         return tuple([_record(record, start, middle, now) for record in read])
-    sequences = ",".join(ids).encode().split(b",")
-    if not len(read) == len(key_texts) == len(arrivals) == len(sequences) == encryptions.count(_NOTHING):
+    if not len(read) == len(key_texts) == len(arrivals) == encryptions.count(_NOTHING):  # the only one has none
         return tuple([_record(record, start, middle, now) for record in read])
+    sequences = list(map(str.encode, ids))
     pieces = zip(
         repeat(start),
         sequences,
