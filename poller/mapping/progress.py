@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice, repeat
+from operator import attrgetter
 from typing import TypeAlias
 
-from poller.model.record import After, At, From, Position, Record, TrimHorizon
+from poller.model.record import After, At, From, Position, Record, TrimHorizon, bodies_bytes
 
 _Rank: TypeAlias = tuple[int, float]
 
@@ -53,33 +55,37 @@ def spell(position: Position) -> str:
 class Progress:
     """What of a partition is held: read, and not settled. Records may be settled in any order."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: Callable[[Record], str] = attrgetter("id")) -> None:
+        """Of a record that may be read twice under one id, another `key` is its own."""
         self.watermark = ""
-        """The id of the last record before which, itself included, everything read is settled; "" for none yet."""
+        """The key of the last record before which, itself included, everything read is settled; "" for none yet."""
+        self._key = key
         self._held: dict[str, Record] = {}
-        self._order: deque[tuple[str, str]] = deque()  # key and id of what was read; the first one is held
+        self._order: deque[str] = deque()  # the keys of what was read; the first one is held
 
     def __len__(self) -> int:
         return len(self._held)
 
     def took(self, records: Sequence[Record]) -> None:
         """These were read, in order, behind everything read before."""
-        keys = [record.receipt or record.id for record in records]  # a queue may hand out an id twice
+        keys = list(map(self._key, records))
         self._held.update(zip(keys, records, strict=True))
-        self._order.extend([(key, record.id) for key, record in zip(keys, records, strict=True)])
+        self._order.extend(keys)
 
     def settled(self, records: Sequence[Record]) -> int:
         """These are done with. Answers their bytes."""
         held, order = self._held, self._order
-        freed = 0
-        for record in records:
-            if held.pop(record.receipt or record.id, None) is not None:
-                freed += len(record.body)
-        while order and order[0][0] not in held:
-            _, self.watermark = order.popleft()
-        return freed
+        keys = list(map(self._key, records))
+        done = list(filter(None, map(held.pop, keys, repeat(None))))
+        if keys and keys == list(islice(order, len(keys))):  # they are the first of all, as nearly always
+            for _ in keys:
+                order.popleft()
+            self.watermark = keys[-1]
+        while order and order[0] not in held:
+            self.watermark = order.popleft()
+        return bodies_bytes(done)
 
     @property
     def oldest(self) -> Record | None:
         """The first record held."""
-        return self._held[self._order[0][0]] if self._order else None
+        return self._held[self._order[0]] if self._order else None

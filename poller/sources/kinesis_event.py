@@ -104,8 +104,8 @@ def cut_kinesis(
 
 def _records(read: list[_Record], start: bytes, middle: bytes, now: float) -> tuple[Record, ...]:
     """All records of a page, field by field, so that no line of Python is run for each of them."""
-    if not read:
-        return ()
+    if len(read) < 2:  # not worth it
+        return tuple([_record(record, start, middle, now) for record in read])
     ids, data, keys, times, encryptions = zip(*map(astuple, read), strict=True)
     try:
         key_texts = _texts_decoder.decode(b"[%b]" % b",".join(keys))
