@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import anyio
@@ -24,6 +25,7 @@ class Channel(Generic[T]):
         self._items: deque[T] = deque()
         self._closed = False
         self._left = False
+        self._event: Callable[[], anyio.Event] = type(anyio.Event())  # of this loop's kind, looked up once
         self._change: anyio.Event | None = None
         """What the one who waits is woken by. They never both wait: it is either full or empty."""
 
@@ -59,7 +61,7 @@ class Channel(Generic[T]):
         self._wake()
 
     async def _changed(self) -> None:
-        self._change = anyio.Event()
+        self._change = self._event()
         await self._change.wait()
 
     def _wake(self) -> None:

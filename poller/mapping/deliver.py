@@ -57,7 +57,7 @@ class Delivery:
         tools, window = self._tools, self._around.tumbling
         attempts = Attempts(work.request_id, made=work.tried)
         while work.batches:
-            if not await tools.may_invoke():
+            if tools.stop.is_set() or (tools.hold is not None and not await tools.may_invoke()):
                 return False
             aged = tools.policy.record_age is not None or attempts.made  # else nothing of it can be too old
             if aged and (older := await self._give_up_older(work, attempts)):
