@@ -123,7 +123,8 @@ def _records(read: list[_Record], source: bytes, now: float) -> list[Record]:
         return []
     event_ids, names, changes, identities = zip(*map(astuple, read), strict=True)
     sequences, created, *others = zip(*map(astuple, changes), strict=True)
-    keys, new, old, size, view = [list(map(bytes, column)) for column in others]
+    keys, new, old, size, view = others
+    key_texts, all_keys = _item_keys(keys)
     times = {at: b"" if at is None else b'"ApproximateCreationDateTime":%r,' % at for at in set(created)}
     pieces = zip(
         repeat(b'{"eventID":'),
@@ -134,25 +135,38 @@ def _records(read: list[_Record], source: bytes, now: float) -> list[Record]:
         repeat(b"") if identities.count(None) == len(read) else map(_identity, identities),
         repeat(b',"dynamodb":{'),
         map(times.__getitem__, created),
-        *_field(b'"Keys":', keys, b","),
+        *_field(b'"Keys":', keys, b",", whole=all_keys),
         *_field(b'"NewImage":', new, b","),
         *_field(b'"OldImage":', old, b","),
         repeat(b'"SequenceNumber":"'),
         map(str.encode, sequences),
         repeat(b'"'),
-        *_field(b',"SizeBytes":', size, b""),
-        *_field(b',"StreamViewType":', view, b""),
+        *_field(b',"SizeBytes":', size, b"", whole=_whole(size)),
+        *_field(b',"StreamViewType":', view, b"", whole=_whole(view)),
         repeat(b"}}"),
     )
     arrived = [now if at is None else at for at in created] if None in times else created
-    return list(map(Record, sequences, map(b"".join, pieces), arrived, _item_keys(keys)))
+    return list(map(Record, sequences, map(b"".join, pieces), arrived, key_texts))
 
 
-def _field(label: bytes, values: list[bytes], end: bytes) -> Sequence[Iterable[bytes]]:
-    """A field of every record that has it, in pieces."""
+def _field(label: bytes, column: Sequence[Raw], end: bytes, *, whole: bool = False) -> Sequence[Iterable[bytes]]:
+    """A field of every record that has it, in pieces.
+
+    Args:
+        whole: every record is known to have it, so that nobody has to look.
+    """
+    if whole:
+        return (repeat(label), column, repeat(end))
+    values = list(map(bytes, column))
     if any(map(values.count, ABSENT)):
         return ([b"" if value in ABSENT else b"%b%b%b" % (label, value, end) for value in values],)
     return (repeat(label), values, repeat(end))
+
+
+def _whole(column: Sequence[Raw]) -> bool:
+    """Whether every record has a field whose values are short, plain texts; False also where that is not sure."""
+    together = b",%b," % b",".join(column)
+    return b",," not in together and b"null" not in together
 
 
 def _identity(identity: _Identity | None) -> bytes:
@@ -163,17 +177,21 @@ def _identity(identity: _Identity | None) -> bytes:
     return b',"userIdentity":{"type":' + kind + b',"principalId":' + principal + b"}"
 
 
-def _item_keys(keys: list[bytes]) -> list[str]:
-    """For each record of a page the same text as for every other one of its item, "" where there is none."""
-    together = b"\n".join(keys)
+def _item_keys(column: Sequence[Raw]) -> tuple[list[str], bool]:
+    """For each record of a page the same text as for every other one of its item, "" where there is none.
+
+    Returns:
+        The texts, and whether every record is sure to have one.
+    """
+    together = b"\n".join(column)
     first = _PLAIN_KEYS.match(together)
     if first and (first[2] is None or first[1] < first[2]):
         attributes = b",".join(
             [b'"%b":\\{"[A-Z]+":"[^"\\\\\n]*"\\}' % re.escape(name) for name in first.groups() if name]
         )
-        if re.fullmatch(b"(?:\\{%b\\}(?:\n|$))*+" % attributes, together):
-            return together.decode().split("\n")
-    return ["" if each in ABSENT else _item_key(each) for each in keys]
+        if re.fullmatch(b"\\{%b\\}(?:\n\\{%b\\})*+" % (attributes, attributes), together):
+            return together.decode().split("\n"), True
+    return ["" if each in ABSENT else _item_key(each) for each in map(bytes, column)], False
 
 
 def _item_key(keys: bytes) -> str:
