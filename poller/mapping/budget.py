@@ -123,6 +123,7 @@ class Holder:
         self._held_bytes = 0
         self._reading_bytes = 0
         self._record_bytes = 0.0
+        self._limit, self._limit_of = 0, (0, 0.0)
         self._more = False
 
     @property
@@ -133,7 +134,11 @@ class Holder:
     @property
     def limit(self) -> int:
         """How many records the next read may ask for."""
-        return max(1, min(_MOST_RECORDS, int(self.page_bytes / (self._record_bytes or _GUESS_BYTES))))
+        of = self._budget.share_bytes, self._record_bytes
+        if of != self._limit_of:  # it changes with neither every read nor every batch
+            self._limit_of = of
+            self._limit = max(1, min(_MOST_RECORDS, int(self.page_bytes / (self._record_bytes or _GUESS_BYTES))))
+        return self._limit
 
     @property
     def may_read_ahead(self) -> bool:

@@ -72,7 +72,7 @@ class Reader:
             await self._wait_out(error)
             return None
         self._failures = 0
-        size_bytes = page.size_bytes
+        size_bytes = page.size_bytes if page.records else 0
         self._tell("records" if page.records else "empty", began, page, size_bytes)
         self._standing.took(page, size_bytes, self._holder)
         return page

@@ -25,7 +25,7 @@ class Standing:
         self._tools = tools
         self._shard = shard
         self._holder = holder
-        self._position = position
+        self._position = _spelled(position)
         self._behind = 0.0
         self._attempt = 0
         self._freed: anyio.Event | None = None
@@ -52,7 +52,7 @@ class Standing:
 
     def stands(self, position: Position | None) -> None:
         """What was settled is stored as far as this."""
-        self._position = position
+        self._position = _spelled(position)
         self._tell()
 
     def failed(self, attempt: int) -> None:
@@ -75,10 +75,14 @@ class Standing:
             ShardStands(
                 mapping=self._tools.mapping,
                 shard=self._shard,
-                checkpoint=progress.spell(self._position) if self._position else "",
+                checkpoint=self._position,
                 oldest=first.arrived if first else None,
                 behind=self._behind,
                 held=len(self.progress),
                 attempt=self._attempt,
             )
         )
+
+
+def _spelled(position: Position | None) -> str:
+    return progress.spell(position) if position else ""
