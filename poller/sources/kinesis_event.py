@@ -5,6 +5,7 @@ Source: Lambda guide, "Using Lambda to process records from Kinesis", and events
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from itertools import repeat
 
 import msgspec
@@ -14,9 +15,9 @@ from msgspec.structs import astuple
 from poller.model.errors import Transient
 from poller.model.record import After, Cursor, Page, Position, Record
 from poller.sources.arn import parse_arn
-from poller.sources.wire import present
+from poller.sources.wire import ABSENT, present
 
-_NOT_ENCRYPTED = (b"", b'"NONE"')
+_NOT_ENCRYPTED = (*ABSENT, b'"NONE"')
 _NOTHING = Raw(b"")
 """A field that is not there."""
 
@@ -85,10 +86,9 @@ def cut_kinesis(
     Raises:
         Transient: the body is torn, or no answer of GetRecords.
     """
-    start, middle = b'{"eventID":"' + shard.encode() + b":", b'"' + frame.head
     try:
         page = _decoder.decode(body)
-        records = _records(page.Records, start, middle, now)
+        records = _records(page.Records, frame, shard, now) if page.Records else ()
     except msgspec.DecodeError as error:
         raise Transient(f"kinesis GetRecords: the answer cannot be read: {error}") from error
     behind = (page.MillisBehindLatest or 0.0) / 1000
@@ -102,9 +102,10 @@ def cut_kinesis(
     )
 
 
-def _records(read: list[_Record], start: bytes, middle: bytes, now: float) -> tuple[Record, ...]:
+def _records(read: list[_Record], frame: KinesisFrame, shard: str, now: float) -> tuple[Record, ...]:
     """All records of a page, field by field, so that no line of Python is run for each of them."""
-    if len(read) < 2:  # not worth it
+    start, middle = b'{"eventID":"' + shard.encode() + b":", b'"' + frame.head
+    if len(read) == 1:  # it would be dearer
         return tuple([_record(record, start, middle, now) for record in read])
     ids, data, keys, times, encryptions = zip(*map(astuple, read), strict=True)
     try:
@@ -112,7 +113,7 @@ def _records(read: list[_Record], start: bytes, middle: bytes, now: float) -> tu
         arrivals = _numbers_decoder.decode(b"[%b]" % b",".join(times))
     except msgspec.DecodeError:  # some have none
         return tuple([_record(record, start, middle, now) for record in read])
-    if not len(read) == len(key_texts) == len(arrivals) == encryptions.count(_NOTHING):  # the only one has none
+    if not len(read) == len(key_texts) == len(arrivals):
         return tuple([_record(record, start, middle, now) for record in read])
     sequences = list(map(str.encode, ids))
     pieces = zip(
@@ -126,17 +127,29 @@ def _records(read: list[_Record], start: bytes, middle: bytes, now: float) -> tu
         data,
         repeat(b',"approximateArrivalTimestamp":'),
         times,
-        repeat(b"}}"),
+        _ends(encryptions),
     )
     return tuple(map(Record, ids, map(b"".join, pieces), arrivals, key_texts))
 
 
+def _ends(encryptions: Sequence[Raw]) -> Iterable[bytes]:
+    """What stands behind the arrival of each record."""
+    if encryptions.count(_NOTHING) == len(encryptions):
+        return repeat(b"}}")
+    texts = list(map(bytes, encryptions))
+    ends = {text: _end(text) for text in {*texts}}
+    return map(ends.__getitem__, texts)
+
+
+def _end(encryption: bytes) -> bytes:
+    return b"}}" if encryption in _NOT_ENCRYPTED else b',"encryptionType":%b}}' % encryption
+
+
 def _record(record: _Record, start: bytes, middle: bytes, now: float) -> Record:
-    """One record, of which not every field is there, or of an encrypted stream."""
+    """One record, whatever it lacks, of whatever stream."""
     sequence = record.SequenceNumber.encode()
     key = present(record.PartitionKey)
     arrived = present(record.ApproximateArrivalTimestamp)
-    encryption = present(record.EncryptionType)
     body = b"".join(
         (
             start,
@@ -148,8 +161,7 @@ def _record(record: _Record, start: bytes, middle: bytes, now: float) -> Record:
             b'","data":',
             record.Data,
             b',"approximateArrivalTimestamp":' + arrived if arrived else b"",
-            b"" if encryption in _NOT_ENCRYPTED else b',"encryptionType":' + encryption,
-            b"}}",
+            _end(bytes(record.EncryptionType)),
         )
     )
     return Record(

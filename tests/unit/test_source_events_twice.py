@@ -220,7 +220,8 @@ plain_records = st.fixed_dictionaries(
         "Data": st.binary(max_size=12).map(lambda data: base64.b64encode(data).decode()),
         "PartitionKey": texts,
         "ApproximateArrivalTimestamp": moments,
-    }
+    },
+    optional={"EncryptionType": st.sampled_from([None, "NONE", "KMS"])},
 )
 lacking = {"SequenceNumber": "1", "Data": "", "EncryptionType": "KMS"}
 
