@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice, repeat
-from operator import attrgetter
 from typing import TypeAlias
 
 from poller.model.record import After, At, From, Position, Record, TrimHorizon, bodies_bytes
@@ -55,11 +54,11 @@ def spell(position: Position) -> str:
 class Progress:
     """What of a partition is held: read, and not settled. Records may be settled in any order."""
 
-    def __init__(self, key: Callable[[Record], str] = attrgetter("id")) -> None:
-        """Of a record that may be read twice under one id, another `key` is its own."""
+    def __init__(self, *, by_receipt: bool = False) -> None:
+        """A queue's messages are told apart by their receipts: one may be read twice under one id."""
         self.watermark = ""
         """The key of the last record before which, itself included, everything read is settled; "" for none yet."""
-        self._key = key
+        self._by_receipt = by_receipt
         self._held: dict[str, Record] = {}
         self._order: deque[str] = deque()  # the keys of what was read; the first one is held
 
@@ -68,14 +67,14 @@ class Progress:
 
     def took(self, records: Sequence[Record]) -> None:
         """These were read, in order, behind everything read before."""
-        keys = list(map(self._key, records))
+        keys = self._keys(records)
         self._held.update(zip(keys, records, strict=True))
         self._order.extend(keys)
 
     def settled(self, records: Sequence[Record]) -> int:
         """These are done with. Answers their bytes."""
         held, order = self._held, self._order
-        keys = list(map(self._key, records))
+        keys = self._keys(records)
         done = list(filter(None, map(held.pop, keys, repeat(None))))
         if keys and keys == list(islice(order, len(keys))):  # they are the first of all, as nearly always
             for _ in keys:
@@ -89,3 +88,6 @@ class Progress:
     def oldest(self) -> Record | None:
         """The first record held."""
         return self._held[self._order[0]] if self._order else None
+
+    def _keys(self, records: Sequence[Record]) -> list[str]:
+        return [record.receipt for record in records] if self._by_receipt else [record.id for record in records]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter
 
 import anyio
 
@@ -18,8 +17,7 @@ class Standing:
     """The records of one partition between their read and their settlement."""
 
     def __init__(self, tools: Tools, shard: str, holder: Holder, position: Position | None = None) -> None:
-        # A queue may hand out an id twice.
-        self.progress = progress.Progress(attrgetter("receipt") if tools.source.redelivers else attrgetter("id"))
+        self.progress = progress.Progress(by_receipt=tools.source.redelivers)
         self.caught_up = False
         """The last read brought everything there was."""
         self._tools = tools

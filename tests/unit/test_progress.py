@@ -1,7 +1,6 @@
 """The order of positions, and what is stored."""
 
 import random
-from operator import attrgetter
 
 import pytest
 from hypothesis import given
@@ -69,7 +68,7 @@ def test_positions_are_spelled_for_people():
 
 
 def test_a_message_that_comes_twice_under_one_id_is_held_twice():
-    progress = Progress(attrgetter("receipt"))
+    progress = Progress(by_receipt=True)
     first, again = (Record(id="1", body=b"abc", arrived=at, receipt=f"r{at}") for at in (0.0, 9.0))
     progress.took([first])
     progress.took([again])
