@@ -39,14 +39,21 @@ _DIGEST = "0" * 64
 _KEYS = Keys("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 
 
-def answer(source: str, records: int) -> bytes:
-    """What the load double answers to a read."""
+def answers(source: str, records: int, reads: int) -> list[bytes]:
+    """What the load double answers to one read after the other; 0 records: that nothing is there."""
     load = Load(shards=1, record_bytes=1024, latency=0, now=_NOW)
-    load.fill(records + 1)  # there is more
-    asked = {"ShardIterator": f"{load.shards[0]}/0", "MaxNumberOfMessages": records, "Limit": records}
+    load.fill(records * reads + (records > 0))  # there is more
     service = {"kinesis": b"Kinesis_20131202", "dynamodb": b"DynamoDBStreams_20120810", "sqs": b"AmazonSQS"}[source]
-    _, pieces = load.call(service, "ReceiveMessage" if source == "sqs" else "GetRecords", asked)
-    return b"".join(pieces)
+    answered = []
+    for read in range(reads):
+        asked = {
+            "ShardIterator": f"{load.shards[0]}/{read * records}",
+            "MaxNumberOfMessages": records,
+            "Limit": records,
+        }
+        _, pieces = load.call(service, "ReceiveMessage" if source == "sqs" else "GetRecords", asked)
+        answered.append(b"".join(pieces))
+    return answered
 
 
 def cutter(source: str, limit: int) -> Callable[[bytes], Page]:
@@ -80,7 +87,7 @@ def main() -> None:
     gc.disable()  # when it runs depends on what else was imported
     prepared = []
     for source in asked.sources:
-        body, cut = answer(source, RECORDS[source]), cutter(source, RECORDS[source])
+        (body,), cut = answers(source, RECORDS[source], 1), cutter(source, RECORDS[source])
         heads = Heads(_FORM)
         work(2, body, cut, heads)
         prepared.append((body, cut, heads))

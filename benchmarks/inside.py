@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from benchmarks.hot_path import ARNS, answer, cutter
+from benchmarks.hot_path import ARNS, answers, cutter
 from poller.fleet.fleet import Fleet, Identity, Time
 from poller.mapping.budget import Budget
 from poller.mapping.run import run_mapping
@@ -39,7 +39,6 @@ from poller.stores.memory import MemoryStore
 
 STRETCHES = (100, 500)
 """Reads between two calls of `getloadavg`."""
-_SHARD = "shardId-00000000000000000000"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +46,11 @@ class Path:
     """What is gone through, once for each read."""
 
     source: str
-    batch_size: int
+    batch_size: int = 100
     records: int
-    """Of each read."""
+    """Of each read; 0: nothing is ever there."""
+    shards: int = 1
+    poll_interval: float = 1.0
 
 
 PATHS: Mapping[str, Path] = {
@@ -57,6 +58,7 @@ PATHS: Mapping[str, Path] = {
     "kinesis-b1": Path(source="kinesis", batch_size=1, records=1),
     "dynamodb-b100": Path(source="dynamodb", batch_size=100, records=100),
     "sqs-b10": Path(source="sqs", batch_size=10, records=10),
+    "idle-kinesis": Path(source="kinesis", records=0, shards=50, poll_interval=0.5),
 }
 
 
@@ -69,31 +71,33 @@ async def _turn() -> None:
 
 
 class _Source:
-    """Brings the same page again and again, then sets the stop."""
+    """Brings page after page, then sets the stop."""
 
     def __init__(self, path: Path, reads: int, mark: Callable[[int], None], stop: anyio.Event) -> None:
         self.redelivers = path.source == "sqs"
         self.ordered = False
-        self._body = answer(path.source, path.records)
-        self._cut = cutter(path.source, path.records)
+        self._bodies = answers(path.source, path.records, reads if path.records else 1)
+        self._shards = tuple(Partition(id=f"shardId-{number:020d}") for number in range(path.shards))
+        self._cut = cutter(path.source, max(1, path.records))
         self._reads, self._mark, self._stop = reads, mark, stop
         self._done = 0
 
     async def topology(self) -> Topology:
-        return Topology(partitions=(Partition(id=_SHARD),), retention=86_400.0, lease=360.0, identity="1")
+        return Topology(partitions=self._shards, retention=86_400.0, lease=360.0, identity="1")
 
     async def latest(self, partition: str) -> Cursor:
         return Cursor(position=TrimHorizon())
 
     async def read(self, partition: str, cursor: Cursor, limit: int, admit: Admit) -> Page:
-        await admit(len(self._body))
+        body = self._bodies[min(self._done, len(self._bodies) - 1)]
+        await admit(len(body))
         await _turn()
         if self._done == self._reads:
             self._stop.set()
             return Page(records=(), cursor=cursor, full=False)
         self._mark(self._done)
         self._done += 1
-        return self._cut(self._body)
+        return self._cut(body)
 
     async def delete(self, records: Sequence[Record]) -> Sequence[Unsettled]:
         await _turn()
@@ -142,7 +146,7 @@ async def go(path: Path, reads: int, mark: Callable[[int], None]) -> None:
             uuid="",
             source_name=ARNS[path.source],
             function_name="function",
-            policy=Policy(batch_size=path.batch_size, start=TrimHorizon()),
+            policy=Policy(batch_size=path.batch_size, start=TrimHorizon(), poll_interval=path.poll_interval),
             source=_Source(path, reads, mark, stop),
             target=_Target(),
             store=store,

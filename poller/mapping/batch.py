@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from poller.model.policy import Policy
-from poller.model.record import Record, event_size_bytes
+from poller.model.record import Record, bodies_bytes, event_size_bytes
 
 Batch: TypeAlias = tuple[Record, ...]
 """What one invocation carries: in source order, never empty."""
@@ -46,20 +46,29 @@ class Batcher:
         """Add what a read brought."""
         if not self._held and now >= self._opened + self._policy.window:
             self._opened = now
-        limit, most = self._policy.event_limit_bytes, self._policy.batch_size
-        held, size = self._held, self._size_bytes  # not looked up for each record
+        begin, most = 0, self._policy.batch_size
+        while begin < len(records):
+            part = records[begin : begin + most - len(self._held)]
+            self._gather(part)
+            begin += len(part)
+            if len(self._held) == most:
+                self._close()
+
+    def _gather(self, records: Sequence[Record]) -> None:
+        """Add records that are not too many for what is held, though they may be too large."""
+        limit = self._policy.event_limit_bytes
+        grown = self._size_bytes + bodies_bytes(records) + len(records) - (not self._held)
+        if grown <= limit:  # all of them, and so each
+            self._held += records
+            self._size_bytes = grown
+            return
         for record in records:
-            grown = size + len(record.body) + (1 if held else 0)
-            if held and grown > limit:
+            grown = self._size_bytes + len(record.body) + (1 if self._held else 0)
+            if self._held and grown > limit:
                 self._close()
-                held, size = self._held, self._size_bytes
-                grown = size + len(record.body)
-            held.append(record)
-            size = grown
-            if len(held) == most:
-                self._close()
-                held, size = self._held, self._size_bytes
-        self._size_bytes = size
+                grown = self._size_bytes + len(record.body)
+            self._held.append(record)
+            self._size_bytes = grown
 
     def ready(self, now: float) -> list[Batch]:
         """The batches that must leave now."""

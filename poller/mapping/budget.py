@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import anyio
-from anyio.lowlevel import checkpoint
 
 COPIES = 2
 """How often a byte of a record stands in memory at the worst moment: the answer and its records while a page is cut,
@@ -69,7 +68,6 @@ class Budget:
 
     async def acquire(self, size_bytes: int) -> None:
         """Wait for room."""
-        await checkpoint()  # here, where nothing is held yet: a cancelled reader must not keep its room
         if not self._waiting and self.take(size_bytes):
             return
         waiter = _Waiter(size_bytes, anyio.Event())
@@ -88,7 +86,8 @@ class Budget:
     def release(self, size_bytes: int) -> None:
         """Give room back."""
         self.used_bytes -= size_bytes
-        self._admit()
+        if self._waiting:
+            self._admit()
 
     def take(self, size_bytes: int) -> bool:
         """Take room if it is there at once."""
@@ -124,6 +123,7 @@ class Holder:
         self._held_bytes = 0
         self._reading_bytes = 0
         self._record_bytes = 0.0
+        self._limit, self._limit_of = 0, (0, 0.0)
         self._more = False
 
     @property
@@ -134,7 +134,11 @@ class Holder:
     @property
     def limit(self) -> int:
         """How many records the next read may ask for."""
-        return max(1, min(_MOST_RECORDS, int(self.page_bytes / (self._record_bytes or _GUESS_BYTES))))
+        of = self._budget.share_bytes, self._record_bytes
+        if of != self._limit_of:  # it changes with neither every read nor every batch
+            self._limit_of = of
+            self._limit = max(1, min(_MOST_RECORDS, int(self.page_bytes / (self._record_bytes or _GUESS_BYTES))))
+        return self._limit
 
     @property
     def may_read_ahead(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from poller.mapping.batch import Batch
 from poller.mapping.reply import understood
@@ -10,11 +10,10 @@ from poller.mapping.tools import Tools
 from poller.mapping.trace import trace_of, traces_of
 from poller.model.facts import BatchInvoked, BatchSent
 from poller.model.outcome import Outcome, Replied
-from poller.model.ports import Sending, Span
+from poller.model.ports import Sending, Span, Tracing
 
 
-@dataclass(slots=True)
-class Attempts:
+class Attempts(msgspec.Struct):
     """The calls made with one batch."""
 
     request_id: str
@@ -23,8 +22,7 @@ class Attempts:
     """In a row, whatever the reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One call, ended."""
 
     outcome: Outcome
@@ -41,9 +39,10 @@ async def call(tools: Tools, shard: str, batch: Batch, event: bytes, attempts: A
     age = tools.clock() - batch[-1].arrived if batch else 0.0
     tools.observe(BatchSent(mapping=tools.mapping, shard=shard, records=len(batch), age=age))
     began = tools.now()
-    span = _begun(tools, shard, batch, attempts)
+    span = _begun(tools.tracing, tools, shard, batch, attempts) if tools.tracing else None
+    brought = trace_of(batch) if span is None and tools.source.redelivers else None  # a stream's records carry none
     try:
-        outcome = await tools.target.invoke(event, attempts.request_id, span.trace if span else trace_of(batch))
+        outcome = await tools.target.invoke(event, attempts.request_id, span.trace if span else brought)
     except BaseException:  # cancelled
         if span:
             span.end(None)
@@ -56,11 +55,9 @@ async def call(tools: Tools, shard: str, batch: Batch, event: bytes, attempts: A
     return Call(outcome, body, tools.now() - began, span)
 
 
-def _begun(tools: Tools, shard: str, batch: Batch, attempts: Attempts) -> Span | None:
-    """The span of a call, where somebody follows it."""
-    if tools.tracing is None:
-        return None
-    return tools.tracing.begin(
+def _begun(tracing: Tracing, tools: Tools, shard: str, batch: Batch, attempts: Attempts) -> Span:
+    """The span of a call that somebody follows."""
+    return tracing.begin(
         Sending(
             mapping=tools.mapping,
             source=tools.source_name,

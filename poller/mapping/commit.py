@@ -39,7 +39,9 @@ class Checkpoint:
         self._write_at = -math.inf
         self._asked = 0
         self._written = 0
-        self._writing = anyio.Lock(fast_acquire=True)
+        self._writing = False
+        self._wrote: anyio.Event | None = None
+        """Set when the writing under way has ended, for those who wait for that."""
         self._anew = False
         self._unanswered: set[bytes] = set()
         """What was sent in the name of this version, and may be stored or not."""
@@ -72,17 +74,29 @@ class Checkpoint:
         """Store what is not stored yet. Raises `Superseded`."""
         self._asked += 1
         mine = self._asked
+        if self._writing:
+            await self._written_by_others(mine)
+            if self._written >= mine:
+                return
+        self._writing = True
         try:
-            self._writing.acquire_nowait()  # nearly always, and cheaper
-        except anyio.WouldBlock:
-            await self._writing.acquire()
-        try:
-            if self._written < mine:
-                covers = self._asked
-                await self._write(self._composed())
-                self._written = covers
+            covers = self._asked
+            await self._write(self._composed())
+            self._written = covers
         finally:
-            self._writing.release()
+            self._writing_ended()
+
+    async def _written_by_others(self, mine: float) -> None:
+        """Wait until nobody writes, or what others wrote covers what was asked for as the `mine`th."""
+        while self._writing and self._written < mine:
+            self._wrote = self._wrote or anyio.Event()
+            await self._wrote.wait()
+
+    def _writing_ended(self) -> None:
+        self._writing = False
+        if self._wrote is not None:
+            self._wrote.set()
+            self._wrote = None
 
     async def create(self) -> None:
         """Store the row if it is not stored yet. Raises `Superseded`."""
@@ -122,12 +136,16 @@ class Checkpoint:
         Raises:
             Superseded: another process has written the row.
         """
-        async with self._writing:
+        await self._written_by_others(math.inf)
+        self._writing = True
+        try:
             new = self._composed()
             if position is not None:
                 done = tuple(LaneRow(done=lane.done) for lane in new.lanes) if onwards else ()
                 new = ShardRow(position=position, lanes=done, owner=new.owner, epoch=new.epoch)
             await self._write(msgspec.structs.replace(new, steered=serial))
+        finally:
+            self._writing_ended()
 
     async def remove(self) -> bool:
         """Take the row out of the store. False when the store fails now: there is no haste."""
@@ -169,21 +187,18 @@ class Checkpoint:
 
     async def _put(self, value: bytes) -> int:
         """Write, whatever became of earlier tries: one that failed, or was cancelled, may have written all the same."""
-        tries = 0
-
-        async def put() -> int:
-            nonlocal tries
-            tries += 1
-            return await self._tools.store.put(self.key, value, self.version)
-
         while True:
-            doubt, tries = set(self._unanswered), 0
+            doubt, again = set(self._unanswered), False
             self._unanswered.add(value)
             try:
-                version = await self._patiently(put)
+                try:
+                    version = await self._tools.store.put(self.key, value, self.version)
+                except Transient as error:
+                    again = True
+                    version = await self._again(error, lambda: self._tools.store.put(self.key, value, self.version))
             except Superseded:
                 stored = await self._patiently(lambda: self._tools.store.get(self.key))
-                sent = doubt | ({value} if tries > 1 else set())
+                sent = doubt | ({value} if again else set())
                 if stored is None or stored.version != self.version + 1 or stored.value not in sent:
                     raise
                 version = stored.version
@@ -197,10 +212,14 @@ class Checkpoint:
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """A call to the store, again and again until it does not fail in passing."""
         try:
-            return await call()  # nearly always, and what follows costs more than the write of a row
+            return await call()
         except Transient as error:
-            self._tell("error", self.row, str(error))
-            await anyio.sleep(_SOON)
+            return await self._again(error, call)
+
+    async def _again(self, error: Transient, call: Callable[[], Awaitable[T]]) -> T:
+        """The same after the first try failed so; to set this up costs more than the write of a row."""
+        self._tell("error", self.row, str(error))
+        await anyio.sleep(_SOON)
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(Transient),
             wait=tenacity.wait_exponential(multiplier=2 * _SOON, max=5.0),

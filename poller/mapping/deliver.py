@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from poller.mapping.batch import Batch
 from poller.mapping.call import Attempts, Call, call, tell
@@ -55,11 +57,12 @@ class Delivery:
         tools, window = self._tools, self._around.tumbling
         attempts = Attempts(work.request_id, made=work.tried)
         while work.batches:
-            if not await tools.may_invoke():
+            if tools.stop.is_set() or (tools.hold is not None and not await tools.may_invoke()):
                 return False
-            if older := await self._give_up_older(work, attempts):
+            aged = tools.policy.record_age is not None or attempts.made  # else nothing of it can be too old
+            if aged and (older := await self._give_up_older(work, attempts)):
                 settled, work = work.batches[0][:older], work.without(older, tools.new_id)
-                await self._settle(settled, work)
+                await self._around.settle(self._lane, settled, work.row())
                 attempts = Attempts(work.request_id)
                 continue
             work, step = await self._attempt(work, attempts, close)
@@ -74,7 +77,10 @@ class Delivery:
     async def _attempt(self, work: Work, attempts: Attempts, close: Close | None) -> tuple[Work, StreamStep]:
         """One call, and what follows from it."""
         batch, window = work.batches[0], self._around.tumbling
-        ended = await self._call(batch, attempts, close)
+        if window:
+            ended = await self._call_of_window(window, batch, attempts, close)
+        else:
+            ended = await call(self._tools, self._around.shard, batch, event_of(batch), attempts)
         step = next_step(
             batch,
             ended.outcome,
@@ -91,20 +97,16 @@ class Delivery:
             window.follow(step, close)
         settled, left = work.after(step, self._tools.new_id)
         if not isinstance(step, Again) or step.counts:
-            await self._settle(settled, left)
+            await self._around.settle(self._lane, settled, left.row())
         if isinstance(step, Again):
             self._around.standing.failed(attempts.failures)
         return left, step
 
-    async def _call(self, batch: Batch, attempts: Attempts, close: Close | None) -> Call:
-        window = self._around.tumbling
-        event = window.event(batch, close) if window else event_of(batch)
-        ended = await call(self._tools, self._around.shard, batch, event, attempts)
-        if window:
-            outcome = window.read(ended.outcome, ended.body)
-            attempts.failures += isinstance(outcome, Failed) and isinstance(ended.outcome, Replied)
-            ended = replace(ended, outcome=outcome)
-        return ended
+    async def _call_of_window(self, window: Tumbling, batch: Batch, attempts: Attempts, close: Close | None) -> Call:
+        ended = await call(self._tools, self._around.shard, batch, window.event(batch, close), attempts)
+        outcome = window.read(ended.outcome, ended.body)
+        attempts.failures += isinstance(outcome, Failed) and isinstance(ended.outcome, Replied)
+        return replace(ended, outcome=outcome)
 
     async def _give_up_older(self, work: Work, attempts: Attempts) -> int:
         """How many records at the head of the first batch are too old; they have been given up.
@@ -138,6 +140,3 @@ class Delivery:
             request_id=work.request_id,
             window=window.information(close) if window else None,
         )
-
-    async def _settle(self, settled: Batch, left: Work) -> None:
-        await self._around.settle(self._lane, settled, left.row())

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream
+from anyio.lowlevel import checkpoint
 
 from poller.mapping.batch import Batcher
+from poller.mapping.channel import Channel
 from poller.mapping.deliver import Around, Delivery
 from poller.mapping.row import LaneRow
 from poller.mapping.window import Close, Piece, Tumbler
@@ -36,29 +37,35 @@ class Lane:
         else:
             self._batcher = Batcher(self._tools.policy, now)
 
-    async def run(self, parts: MemoryObjectReceiveStream[Sequence[Record]]) -> None:
+    async def run(self, parts: Channel[Sequence[Record]]) -> None:
         """Batch what arrives and deliver it in order; when no more comes, deliver what is held and return.
 
         A stop ends it after the call in flight; what is held then will be read again.
         """
-        async with parts:
-            while True:
-                part: Sequence[Record] = ()
-                try:
-                    with anyio.CancelScope(deadline=self._deadline()):  # inf while nothing is held
-                        part = await parts.receive()
-                except anyio.EndOfStream:
-                    break
+        try:
+            while (part := await self._next(parts)) is not None:
                 if not await self._take(part):
                     return
                 del part  # or its records would stay in memory when they have been delivered
                 self._close_window_if_due()
                 if not await self._deliver(self._due()):  # no name here holds what is delivered in memory
                     return
+        finally:
+            parts.leave()
         work = self._resumption.rest(self._tools.new_id)
         if work is not None and not await self._delivery.finish(work):
             return
         self.drained = await self._deliver(self._batcher.rest())
+
+    async def _next(self, parts: Channel[Sequence[Record]]) -> Sequence[Record] | None:
+        """What arrives; nothing when something is due before; None when no more will come."""
+        deadline = self._deadline()
+        if deadline == math.inf:  # nothing is held, as nearly always: no scope is needed
+            return await parts.take()
+        with anyio.CancelScope(deadline=deadline):
+            await checkpoint()  # what is due goes first, whatever has arrived
+            return await parts.take()
+        return ()
 
     async def _take(self, records: Sequence[Record]) -> bool:
         if self._resumption.waiting:
@@ -88,14 +95,11 @@ class Lane:
 
     def _due(self) -> list[Piece]:
         """What must leave now, in order: what is too old lies behind the batches that are full."""
-        full = self._batcher.ready(self._tools.now())
-        return [*full, *self._too_old()]
-
-    def _too_old(self) -> list[Piece]:
-        """What MaximumRecordAgeInSeconds ended while its batch was gathered; delivering it gives it up."""
+        due: list[Piece] = [*self._batcher.ready(self._tools.now())]
         age = self._tools.policy.record_age
-        out = self._batcher.take_out(self._tools.clock() - age) if age is not None else ()
-        return [out] if out else []
+        if age is not None and (too_old := self._batcher.take_out(self._tools.clock() - age)):
+            due.append(too_old)  # it reached that age while its batch was gathered; delivering it gives it up
+        return due
 
     def _deadline(self) -> float:
         """When something is due, on `Tools.now`."""

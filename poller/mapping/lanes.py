@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from zlib import crc32
 
 import msgspec
@@ -13,13 +12,12 @@ from poller.mapping.row import LaneRow
 from poller.model.record import Record
 
 
-@dataclass(frozen=True, slots=True)
-class Shares:
+class Shares(msgspec.Struct, frozen=True):
     """A page, divided."""
 
-    parts: tuple[list[Record], ...]
+    parts: tuple[Sequence[Record], ...]
     """For each lane, in order."""
-    done: list[Record]
+    done: Sequence[Record]
     """What lanes had settled before a restart."""
     beyond: bool
     """Records behind `until` were left out."""
@@ -33,7 +31,7 @@ def divide(records: Sequence[Record], lanes: Sequence[LaneRow], until: str) -> S
         until: the last sequence number to hand out; "" for all.
     """
     if len(lanes) == 1 and not lanes[0].done and not until:  # nearly all shards: nothing to look at
-        return Shares((list(records),), [], beyond=False)
+        return Shares((records,), (), beyond=False)
     parts: tuple[list[Record], ...] = tuple([] for _ in lanes)
     done: list[Record] = []
     for record in records:
@@ -54,6 +52,8 @@ def frontier(lanes: Sequence[LaneRow]) -> str:
 
 def told(lanes: Sequence[LaneRow], watermark: str) -> tuple[LaneRow, ...]:
     """What of the lanes has to be stored beside a position: nothing when none stands ahead of it."""
+    if len(lanes) == 1 and lanes[0] == LaneRow(done=watermark):  # nearly always
+        return ()
     kept = [
         lane
         if lane.done and (not watermark or behind(watermark, lane.done))

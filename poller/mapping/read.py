@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import anyio
-from anyio.streams.memory import MemoryObjectSendStream
 
 from poller.mapping import progress
 from poller.mapping.budget import Holder
@@ -73,7 +72,7 @@ class Reader:
             await self._wait_out(error)
             return None
         self._failures = 0
-        size_bytes = page.size_bytes
+        size_bytes = page.size_bytes if page.records else 0
         self._tell("records" if page.records else "empty", began, page, size_bytes)
         self._standing.took(page, size_bytes, self._holder)
         return page
@@ -113,58 +112,58 @@ async def read_shard(
     shard: str,
     cursor: Cursor,
     reader: Reader,
-    pages: MemoryObjectSendStream[Page],
+    hand_out: Callable[[Page], Awaitable[bool]],
     room: Callable[[], Awaitable[None]],
 ) -> None:
-    """Read a stream's shard until its end or that of its lanes, handing over every page that says something.
+    """Read a stream's shard until its end or that of its lanes, handing out every page that says something.
 
     A stop has to cancel it.
 
     A position that the stream no longer holds is data lost: it is told, and reading goes on at the oldest record.
 
     Args:
+        hand_out: takes a page, when the lanes have room for it, and answers whether more is wanted.
         room: awaited before each read, until another page may be held.
     """
-    async with pages:
-        while not tools.stop.is_set():
-            await room()
-            began = tools.now()
-            try:
-                page = await reader.read(cursor)
-            except Trimmed:
-                if isinstance(
-                    cursor.position, TrimHorizon
-                ):  # nothing was passed over, but it must not be asked at once
-                    cursor = Cursor(position=TrimHorizon())
-                    await tools.pause(tools.policy.poll_interval)
-                    continue
-                lost_behind = progress.spell(cursor.position)
-                tools.observe(
-                    RecordsDropped(
-                        mapping=tools.mapping,
-                        shard=shard,
-                        condition="Trimmed",
-                        records=0,
-                        first=lost_behind,
-                        last="TRIM_HORIZON",
-                    )
-                )
+    while not tools.stop.is_set():
+        await room()
+        began = tools.now()
+        try:
+            page = await reader.read(cursor)
+        except Trimmed:
+            if isinstance(cursor.position, TrimHorizon):  # nothing was passed over, but it must not be asked at once
                 cursor = Cursor(position=TrimHorizon())
+                await tools.pause(tools.policy.poll_interval)
                 continue
-            except ShardGone:
-                return  # the next listing tells whether its stream is gone too, and what becomes of it
-            if page is None:
-                continue
-            if page.records or page.cursor is None:
-                try:
-                    await pages.send(page)
-                except anyio.BrokenResourceError:
-                    return  # the lane stopped; the page will be read again
-            if page.cursor is None:
-                return
-            cursor = page.cursor
-            now = tools.now()
-            pause = pause_after(page, interval=tools.policy.poll_interval, took=now - began)
-            del page  # or its records would stay in memory when they have been delivered
-            # A stop cancels us: to sleep past it is what costs.
-            await anyio.sleep(in_slot(now, pause))
+            _tell_trimmed(tools, shard, cursor)
+            cursor = Cursor(position=TrimHorizon())
+            continue
+        except ShardGone:
+            return  # the next listing tells whether its stream is gone too, and what becomes of it
+        if page is None:
+            continue
+        following, apart = page.cursor, pause_after(page, interval=tools.policy.poll_interval, took=0.0)
+        handed = hand_out(page) if page.records or following is None else None
+        del page  # or its records would stay in memory when they have been filtered out or delivered
+        if handed is not None and not await handed:
+            return  # a lane has stopped, and the page will be read again; or lanes are level
+        if following is None:
+            return
+        cursor, now = following, tools.now()
+        pause = apart - (now - began)
+        if pause > 0.0:  # a read waits for its source, so that others have their turn without a pause
+            await anyio.sleep(in_slot(now, pause))  # a stop cancels us: to sleep past it is what costs
+
+
+def _tell_trimmed(tools: Tools, shard: str, cursor: Cursor) -> None:
+    lost_behind = progress.spell(cursor.position)
+    tools.observe(
+        RecordsDropped(
+            mapping=tools.mapping,
+            shard=shard,
+            condition="Trimmed",
+            records=0,
+            first=lost_behind,
+            last="TRIM_HORIZON",
+        )
+    )

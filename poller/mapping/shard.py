@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
 from functools import partial
 
 import anyio
 import msgspec
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from poller.mapping.batch import Batch
+from poller.mapping.channel import Channel
 from poller.mapping.commit import Checkpoint
 from poller.mapping.deliver import Around
 from poller.mapping.lane import Lane
-from poller.mapping.lanes import Shares, divide, frontier, told
+from poller.mapping.lanes import divide, frontier, told
 from poller.mapping.read import Reader, read_shard
 from poller.mapping.row import LaneRow, ShardRow
 from poller.mapping.sift import sift
@@ -68,7 +67,8 @@ class _Pass:
         self._retention = retention
         self._opened_with = tuple(lanes)
         self._lanes = list(lanes)
-        self._pass_over_at = math.inf
+        self._passes = False
+        """Filtered records have to be passed over before long."""
         self._tumbling: Tumbling | None = None
         if tools.policy.tumbling:
             self._tumbling = Tumbling(
@@ -81,6 +81,7 @@ class _Pass:
     async def run(self, cursor: Cursor, *, until: str) -> bool:
         """Read on from `cursor`, to the record `until` or, with "", to the end of the shard."""
         tools = self._tools
+        self._until, self._ended = until, False
         with tools.budget.join() as holder:
             self._standing = standing = Standing(tools, self._shard, holder, self._checkpoint.position)
             around = Around(
@@ -92,57 +93,39 @@ class _Pass:
                 tumbling=self._tumbling,
             )
             lanes = [Lane(around, number, stored) for number, stored in enumerate(self._opened_with)]
-            alone = len(lanes) == 1
-            send_page, receive_page = anyio.create_memory_object_stream[Page](0)
+            # Several lanes do not wait for one another: what lies there is bounded by the room in memory alone.
+            self._parts = [Channel[Sequence[Record]](1 if len(lanes) == 1 else math.inf) for _ in lanes]
             reader = Reader(tools, self._shard, holder, standing)
-            async with anyio.create_task_group() as reading:
-                read = partial(read_shard, tools, self._shard, cursor, reader, send_page, standing.room)
-                reading.start_soon(tools.unless_stopped, read)
-                async with anyio.create_task_group() as working, AsyncExitStack() as sends:
-                    parts: list[MemoryObjectSendStream[Sequence[Record]]] = []
-                    for lane in lanes:
-                        send, receive = anyio.create_memory_object_stream[Sequence[Record]](0 if alone else math.inf)
-                        parts.append(await sends.enter_async_context(send))
-                        working.start_soon(lane.run, receive)
-                    ended = await self._hand_out(receive_page, parts, until)
-                reading.cancel_scope.cancel()
-            return ended and all(lane.drained for lane in lanes)
+            read = partial(read_shard, tools, self._shard, cursor, reader, self._hand_out, standing.room)
+            async with anyio.create_task_group() as self._beside:
+                async with anyio.create_task_group() as working:
+                    for lane, part in zip(lanes, self._parts, strict=True):
+                        working.start_soon(lane.run, part)
+                    await tools.unless_stopped(read)
+                    for part in self._parts:
+                        part.close()
+                    await self._pass_over()
+                self._beside.cancel_scope.cancel()
+            return self._ended and all(lane.drained for lane in lanes)
 
     async def store(self) -> None:
         """Store how far the lanes have come, which nobody has done when all that was left to them was trimmed."""
         await self._checkpoint.save(self._row)
 
-    async def _hand_out(
-        self,
-        pages: MemoryObjectReceiveStream[Page],
-        parts: Sequence[MemoryObjectSendStream[Sequence[Record]]],
-        until: str,
-    ) -> bool:
-        """Divide each page among the lanes. Answers whether the shard's end was read."""
-        ended = False
-        async with pages:
-            while True:
-                page: Page | None = None
-                try:
-                    with anyio.CancelScope(deadline=self._pass_over_at):  # inf unless records were filtered out
-                        page = await pages.receive()
-                except anyio.EndOfStream:
-                    break
-                if page is None:
-                    await self._pass_over()
-                    continue
-                page = await self._sift(page)
-                shares = divide(page.records, self._opened_with, until)
-                ended = page.cursor is None and not shares.beyond
-                del page  # or its records would stay in memory when they have been delivered
-                self._standing.left(shares.done)
-                if not await self._send(shares, parts):
-                    return False
-                if shares.beyond:
-                    break
-                del shares
-        await self._pass_over()
-        return ended
+    async def _hand_out(self, page: Page) -> bool:
+        """Divide a page among the lanes. False when no more is wanted: a lane has stopped, or they are level."""
+        if self._tools.policy.filters is not None:
+            page = await self._sift(page)
+        shares = divide(page.records, self._opened_with, self._until)
+        last = page.cursor is None and not shares.beyond
+        del page  # or its records would stay in memory when they have been delivered
+        if shares.done:
+            self._standing.left(shares.done)
+        for part, records in zip(self._parts, shares.parts, strict=True):
+            if records and not await part.put(records):
+                return False
+        self._ended = last  # not before: a stop may come while there is no room
+        return not shares.beyond
 
     async def _sift(self, page: Page) -> Page:
         """The page without what the filters drop: that is settled, and the checkpoint follows before long."""
@@ -150,26 +133,21 @@ class _Pass:
         if dropped:
             self._standing.left(dropped)
             self._standing.stands(self._checkpoint.position)
-            self._pass_over_at = min(self._pass_over_at, self._tools.now() + _PASS_OVER)
+            if not self._passes:
+                self._passes = True
+                self._beside.start_soon(self._pass_over_soon)
         return page
+
+    async def _pass_over_soon(self) -> None:
+        await anyio.sleep(_PASS_OVER)
+        await self._pass_over()
 
     async def _pass_over(self) -> None:
         """Store that filtered records are behind us, unless a batch has stored it already."""
-        if self._pass_over_at < math.inf:
-            self._pass_over_at = math.inf
+        if self._passes:
+            self._passes = False
             await self._checkpoint.save(self._row, urgent=False)
             self._standing.stands(self._checkpoint.position)
-
-    @staticmethod
-    async def _send(shares: Shares, parts: Sequence[MemoryObjectSendStream[Sequence[Record]]]) -> bool:
-        """Hand each lane its part. False when one has stopped."""
-        for number, part in enumerate(parts):
-            if shares.parts[number]:
-                try:
-                    await part.send(shares.parts[number])
-                except anyio.BrokenResourceError:
-                    return False
-        return True
 
     async def _settle(self, lane: int, settled: Batch, row: LaneRow) -> None:
         """A lane has settled records, or spent an attempt: store it, then let the records go."""

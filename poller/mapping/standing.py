@@ -17,16 +17,17 @@ class Standing:
     """The records of one partition between their read and their settlement."""
 
     def __init__(self, tools: Tools, shard: str, holder: Holder, position: Position | None = None) -> None:
-        self.progress = progress.Progress()
+        self.progress = progress.Progress(by_receipt=tools.source.redelivers)
         self.caught_up = False
         """The last read brought everything there was."""
         self._tools = tools
         self._shard = shard
         self._holder = holder
-        self._position = position
+        self._position = _spelled(position)
         self._behind = 0.0
         self._attempt = 0
-        self._freed = anyio.Event()
+        self._freed: anyio.Event | None = None
+        """What a reader that waits for room is woken by."""
         self._tell()
 
     def took(self, page: Page, size_bytes: int, holder: Holder) -> None:
@@ -43,11 +44,13 @@ class Standing:
         """Records have left memory: settled, or given back."""
         self._holder.settle(self.progress.settled(records))
         self._attempt = 0
-        self._freed.set()
+        if self._freed is not None:
+            self._freed.set()
+            self._freed = None
 
     def stands(self, position: Position | None) -> None:
         """What was settled is stored as far as this."""
-        self._position = position
+        self._position = _spelled(position)
         self._tell()
 
     def failed(self, attempt: int) -> None:
@@ -70,10 +73,14 @@ class Standing:
             ShardStands(
                 mapping=self._tools.mapping,
                 shard=self._shard,
-                checkpoint=progress.spell(self._position) if self._position else "",
+                checkpoint=self._position,
                 oldest=first.arrived if first else None,
                 behind=self._behind,
                 held=len(self.progress),
                 attempt=self._attempt,
             )
         )
+
+
+def _spelled(position: Position | None) -> str:
+    return progress.spell(position) if position else ""

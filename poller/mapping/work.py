@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
 
 from poller.mapping.batch import Batch
 from poller.mapping.progress import behind
@@ -11,9 +12,10 @@ from poller.mapping.retry import Advance, Again, GiveUp, Split, StreamStep
 from poller.mapping.row import Chunk, LaneRow
 from poller.model.record import Record
 
+_NOTHING = LaneRow()
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
     """Batches to deliver one after the other; the budget belongs to the first."""
 
     batches: tuple[Batch, ...]
@@ -30,7 +32,7 @@ class Work:
             case Split(settled=settled, parts=parts):
                 return first[:settled], Work(batches=(*parts, *others), request_id=new_id())
             case Again(counts=counts):
-                return (), replace(self, tried=self.tried + counts)
+                return (), msgspec.structs.replace(self, tried=self.tried + counts)
 
     def without(self, count: int, new_id: Callable[[], str]) -> Work:
         """Take records away from the head of the first batch: they are too old."""
@@ -43,7 +45,7 @@ class Work:
         A window's final invocation has no records to find it by: after a restart it begins anew.
         """
         if not self.batches or not self.batches[0]:
-            return LaneRow()
+            return _NOTHING
         chunks = tuple(Chunk(len(batch), batch[-1].id) for batch in self.batches)
         return LaneRow(chunks=chunks, tried=self.tried, request_id=self.request_id)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import random
 import signal
 import socket
 import time
-import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -313,8 +313,10 @@ def elapsed() -> float:
 
 
 def new_id() -> str:
-    """A request id that nobody had before."""
-    return str(uuid.uuid4())
+    """A request id that nobody had before: the text of a random UUID, of which `uuid` makes an object first."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 _chance = random.Random().random  # noqa: S311  # jitter

@@ -5,15 +5,21 @@ Source: Lambda guide, "Using Lambda to process records from Kinesis", and events
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+
 import msgspec
 from msgspec import Raw
+from msgspec.structs import astuple
 
 from poller.model.errors import Transient
 from poller.model.record import After, Cursor, Page, Position, Record
 from poller.sources.arn import parse_arn
 from poller.sources.wire import ABSENT, present
 
-_NOT_ENCRYPTED = (b"", b'"NONE"')
+_NOT_ENCRYPTED = (*ABSENT, b'"NONE"')
+_NOTHING = Raw(b"")
+"""A field that is not there."""
 
 
 class _Record(msgspec.Struct, gc=False):
@@ -21,9 +27,9 @@ class _Record(msgspec.Struct, gc=False):
 
     SequenceNumber: str
     Data: Raw
-    PartitionKey: Raw = Raw(b"")  # not there on streams that distribute records by themselves
-    ApproximateArrivalTimestamp: Raw = Raw(b"")
-    EncryptionType: Raw = Raw(b"")
+    PartitionKey: Raw = _NOTHING  # not there on streams that distribute records by themselves
+    ApproximateArrivalTimestamp: Raw = _NOTHING
+    EncryptionType: Raw = _NOTHING
 
 
 class _Page(msgspec.Struct):
@@ -37,6 +43,8 @@ class _Page(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Page)
 _text_decoder = msgspec.json.Decoder(str)
 _number_decoder = msgspec.json.Decoder(float)
+_texts_decoder = msgspec.json.Decoder(list[str])
+_numbers_decoder = msgspec.json.Decoder(list[float])
 
 
 class KinesisFrame(msgspec.Struct, frozen=True):
@@ -78,10 +86,9 @@ def cut_kinesis(
     Raises:
         Transient: the body is torn, or no answer of GetRecords.
     """
-    start, middle = b'{"eventID":"' + shard.encode() + b":", b'"' + frame.head
     try:
         page = _decoder.decode(body)
-        records = tuple([_record(record, start, middle, now) for record in page.Records])
+        records = _records(page.Records, frame, shard, now) if page.Records else ()
     except msgspec.DecodeError as error:
         raise Transient(f"kinesis GetRecords: the answer cannot be read: {error}") from error
     behind = (page.MillisBehindLatest or 0.0) / 1000
@@ -95,38 +102,54 @@ def cut_kinesis(
     )
 
 
-def _record(record: _Record, start: bytes, middle: bytes, now: float) -> Record:
-    sequence = record.SequenceNumber.encode()
-    key = bytes(record.PartitionKey)
-    arrived = bytes(record.ApproximateArrivalTimestamp)
-    encryption = bytes(record.EncryptionType)
-    if encryption or arrived in ABSENT or key in ABSENT:
-        return _unusual(record, start, middle, now)
-    body = b"".join(
-        (
-            start,
-            sequence,
-            middle,
-            b',"partitionKey":',
-            key,
-            b',"sequenceNumber":"',
-            sequence,
-            b'","data":',
-            record.Data,
-            b',"approximateArrivalTimestamp":',
-            arrived,
-            b"}}",
-        )
+def _records(read: list[_Record], frame: KinesisFrame, shard: str, now: float) -> tuple[Record, ...]:
+    """All records of a page, field by field, so that no line of Python is run for each of them."""
+    start, middle = b'{"eventID":"' + shard.encode() + b":", b'"' + frame.head
+    if len(read) == 1:  # it would be dearer
+        return tuple([_record(record, start, middle, now) for record in read])
+    ids, data, keys, times, encryptions = zip(*map(astuple, read), strict=True)
+    try:
+        key_texts = _texts_decoder.decode(b"[%b]" % b",".join(keys))
+        arrivals = _numbers_decoder.decode(b"[%b]" % b",".join(times))
+    except msgspec.DecodeError:  # some have none
+        return tuple([_record(record, start, middle, now) for record in read])
+    if not len(read) == len(key_texts) == len(arrivals):
+        return tuple([_record(record, start, middle, now) for record in read])
+    sequences = list(map(str.encode, ids))
+    pieces = zip(
+        repeat(start),
+        sequences,
+        repeat(middle + b',"partitionKey":'),
+        keys,
+        repeat(b',"sequenceNumber":"'),
+        sequences,
+        repeat(b'","data":'),
+        data,
+        repeat(b',"approximateArrivalTimestamp":'),
+        times,
+        _ends(encryptions),
     )
-    return Record(record.SequenceNumber, body, _number_decoder.decode(arrived), _text_decoder.decode(key))
+    return tuple(map(Record, ids, map(b"".join, pieces), arrivals, key_texts))
 
 
-def _unusual(record: _Record, start: bytes, middle: bytes, now: float) -> Record:
-    """Not every field is there, or the stream is encrypted."""
+def _ends(encryptions: Sequence[Raw]) -> Iterable[bytes]:
+    """What stands behind the arrival of each record."""
+    if encryptions.count(_NOTHING) == len(encryptions):
+        return repeat(b"}}")
+    texts = list(map(bytes, encryptions))
+    ends = {text: _end(text) for text in {*texts}}
+    return map(ends.__getitem__, texts)
+
+
+def _end(encryption: bytes) -> bytes:
+    return b"}}" if encryption in _NOT_ENCRYPTED else b',"encryptionType":%b}}' % encryption
+
+
+def _record(record: _Record, start: bytes, middle: bytes, now: float) -> Record:
+    """One record, whatever it lacks, of whatever stream."""
     sequence = record.SequenceNumber.encode()
     key = present(record.PartitionKey)
     arrived = present(record.ApproximateArrivalTimestamp)
-    encryption = present(record.EncryptionType)
     body = b"".join(
         (
             start,
@@ -138,8 +161,7 @@ def _unusual(record: _Record, start: bytes, middle: bytes, now: float) -> Record
             b'","data":',
             record.Data,
             b',"approximateArrivalTimestamp":' + arrived if arrived else b"",
-            b"" if encryption in _NOT_ENCRYPTED else b',"encryptionType":' + encryption,
-            b"}}",
+            _end(bytes(record.EncryptionType)),
         )
     )
     return Record(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.mapping import row
-from poller.mapping.progress import Progress, forward, spell
+from poller.mapping.progress import Progress, behind, forward, spell
 from poller.model.record import After, At, Position, Record, TrimHorizon
 
 positions = st.one_of(
@@ -38,6 +38,19 @@ def test_a_checkpoint_never_moves_backwards(one: Position, other: Position):
     assert forward(forward(one, other), one) == forward(one, other)
 
 
+sequences = st.tuples(st.integers(0, 10**60) | st.integers(0, 200), st.integers(1, 60)).map(
+    lambda drawn: str(drawn[0]).rjust(drawn[1], "0")
+)
+
+
+@given(one=sequences, other=sequences)
+def test_sequence_numbers_are_in_the_order_of_numbers_however_many_zeros_they_begin_with(one: str, other: str):
+    assert behind(one, other) == (int(one) < int(other))
+    later = forward(After(one), After(other))
+    assert isinstance(later, After)
+    assert int(later.sequence) == max(int(one), int(other))
+
+
 @given(position=positions, ended=st.booleans())
 def test_a_stored_row_is_read_back_equal(position: Position, ended: bool):
     stored = row.ShardRow(position=position, ended=ended)
@@ -52,6 +65,18 @@ def test_another_stream_or_a_stream_created_anew_has_other_keys():
 
 def test_positions_are_spelled_for_people():
     assert [spell(TrimHorizon()), spell(At(1.5)), spell(After("7"))] == ["TRIM_HORIZON", "AT_TIMESTAMP 1.500", "7"]
+
+
+def test_a_message_that_comes_twice_under_one_id_is_held_twice():
+    progress = Progress(by_receipt=True)
+    first, again = (Record(id="1", body=b"abc", arrived=at, receipt=f"r{at}") for at in (0.0, 9.0))
+    progress.took([first])
+    progress.took([again])
+    assert len(progress) == 2
+    assert progress.settled([first]) == 3
+    assert progress.oldest == again
+    assert progress.settled([first]) == 0
+    assert len(progress) == 1
 
 
 @given(pages=st.lists(st.integers(0, 6), max_size=4), order=st.randoms(use_true_random=False))

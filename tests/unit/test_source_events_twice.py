@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poller.model.record import Cursor, TrimHorizon, event_of
+from poller.model.record import Cursor, Record, TrimHorizon, event_of
 from poller.sources.dynamodb_event import cut_dynamodb, dynamodb_frame
 from poller.sources.kinesis_event import cut_kinesis, kinesis_frame
 from poller.sources.sqs_event import cut_sqs, sqs_frame
@@ -212,3 +212,56 @@ def test_both_cuts_make_the_same_event_of_messages(answer):
     assert [(each.id, each.receipt) for each in page.records] == [
         (message["MessageId"], message["ReceiptHandle"]) for message in parsed["Messages"]
     ]
+
+
+plain_records = st.fixed_dictionaries(
+    {
+        "SequenceNumber": numbers,
+        "Data": st.binary(max_size=12).map(lambda data: base64.b64encode(data).decode()),
+        "PartitionKey": texts,
+        "ApproximateArrivalTimestamp": moments,
+    },
+    optional={"EncryptionType": st.sampled_from([None, "NONE", "KMS"])},
+)
+lacking = {"SequenceNumber": "1", "Data": "", "EncryptionType": "KMS"}
+
+
+@given(read=st.lists(plain_records, max_size=5), escaped=st.booleans())
+@settings(max_examples=60)
+def test_kinesis_records_that_lack_nothing_are_cut_together_as_they_are_one_by_one(read: list[Any], escaped: bool):
+    def cut(records: list[Any]) -> tuple[Record, ...]:
+        body = json.dumps({"Records": records, "NextShardIterator": "next"}, ensure_ascii=escaped).encode()
+        frame = kinesis_frame(STREAM, None)
+        return cut_kinesis(body, frame=frame, shard="shard-1", position=TrimHorizon(), limit=9, now=NOW).records
+
+    assert cut(read) == cut([*read, lacking])[:-1]
+
+
+text_key, number_key = st.fixed_dictionaries({"S": texts}), st.fixed_dictionaries({"N": numbers})
+tables = [
+    st.fixed_dictionaries({"pk": text_key}),
+    st.fixed_dictionaries({"pk": text_key, "sk": number_key}),
+    st.fixed_dictionaries({"sk": number_key, "pk": text_key}),
+    st.dictionaries(texts, values, min_size=1, max_size=2),
+]
+changes_of_tables = st.sampled_from([*tables, st.one_of(tables)]).flatmap(
+    lambda keys: st.lists(
+        st.fixed_dictionaries(
+            {"SequenceNumber": numbers, "Keys": keys, "ApproximateCreationDateTime": st.integers(1, 3)},
+            optional={"NewImage": items, "OldImage": st.none() | items, "SizeBytes": st.integers(0, 9)},
+        ),
+        max_size=5,
+    )
+)
+
+
+@given(read=changes_of_tables, escaped=st.booleans())
+@settings(max_examples=200)
+def test_dynamodb_records_are_cut_together_as_they_are_one_by_one(read: list[Any], escaped: bool):
+    def cut(changes: list[Any]) -> tuple[Record, ...]:
+        records = [{"eventID": "e", "eventName": "MODIFY", "dynamodb": change} for change in changes]
+        body = json.dumps({"Records": records}, ensure_ascii=escaped, separators=(",", ":")).encode()
+        frame = dynamodb_frame(TABLE)
+        return cut_dynamodb(body, frame=frame, position=TrimHorizon(), limit=9, now=NOW).records
+
+    assert cut(read) == tuple(record for change in read for record in cut([change]))
