@@ -25,6 +25,7 @@ from benchmarks.hot_path import ARNS, answers, cutter
 from poller.fleet.fleet import Fleet, Identity, Time
 from poller.mapping.budget import Budget
 from poller.mapping.run import run_mapping
+from poller.mapping.stop import Stop
 from poller.mapping.tools import Tools
 from poller.model.outcome import Outcome, Replied
 from poller.model.policy import Policy
@@ -73,7 +74,7 @@ async def _turn() -> None:
 class _Source:
     """Brings page after page, then sets the stop."""
 
-    def __init__(self, path: Path, reads: int, mark: Callable[[int], None], stop: anyio.Event) -> None:
+    def __init__(self, path: Path, reads: int, mark: Callable[[int], None], stop: Stop) -> None:
         self.redelivers = path.source == "sqs"
         self.ordered = False
         self._bodies = answers(path.source, path.records, reads if path.records else 1)
@@ -140,7 +141,7 @@ async def go(path: Path, reads: int, mark: Callable[[int], None]) -> None:
         clocks = Time(clock=time.time, elapsed=elapsed, chance=chance)
         fleet = Fleet(store, Identity(name="alone", boot="boot"), clocks, observe)
         await tasks.start(fleet.run)
-        stop = anyio.Event()
+        stop = Stop()
         tools = Tools(
             mapping="load",
             uuid="",

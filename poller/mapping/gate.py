@@ -7,6 +7,7 @@ from dataclasses import replace
 import anyio
 
 from poller.mapping.queue import Queue
+from poller.mapping.stop import Stop
 from poller.mapping.tools import Tools
 from poller.mapping.wishes import Steering
 from poller.model.errors import Transient
@@ -26,7 +27,7 @@ class Gate:
         self._topology = topology
         self._steering = Steering(tools)
         self._news = anyio.Event()
-        self._stop = anyio.Event()
+        self._stop = Stop()
         """Of the present run."""
 
     async def run(self) -> None:
@@ -36,7 +37,7 @@ class Gate:
                 await around.start(self._keep_looking)
                 around.start_soon(self._pass_the_stop_on)
                 while not self._tools.stop.is_set():
-                    self._stop = anyio.Event()
+                    self._stop = Stop()
                     await (self._stand_still() if self._paused else self._go_on())
                 around.cancel_scope.cancel()
 

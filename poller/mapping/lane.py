@@ -37,6 +37,11 @@ class Lane:
         else:
             self._batcher = Batcher(self._tools.policy, now)
 
+    @property
+    def resumes(self) -> bool:
+        """Records are waited for that a restart interrupted."""
+        return self._resumption.waiting
+
     async def run(self, parts: Channel[Sequence[Record]]) -> None:
         """Batch what arrives and deliver it in order; when no more comes, deliver what is held and return.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -42,6 +43,10 @@ def in_slot(now: float, pause: float) -> float:
     Reads an interval of whole slots apart stay so: the one that began a little late does not make the next one later.
     """
     return round((now + pause) / _SLOT) * _SLOT - now if pause > 2 * _SLOT else pause
+
+
+_QUIET = 60.0
+"""Seconds without a record after which what is there for records alone is let go."""
 
 
 class Reader:
@@ -107,52 +112,73 @@ class Reader:
         )
 
 
-async def read_shard(
-    tools: Tools,
-    shard: str,
-    cursor: Cursor,
-    reader: Reader,
-    hand_out: Callable[[Page], Awaitable[bool]],
-    room: Callable[[], Awaitable[None]],
-) -> None:
-    """Read a stream's shard until its end or that of its lanes, handing out every page that says something.
+class Reads:
+    """The pages of a stream's shard that say something, one after the other, to its end."""
 
-    A stop has to cancel it.
+    def __init__(
+        self, tools: Tools, shard: str, cursor: Cursor, reader: Reader, room: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Read nothing yet.
 
-    A position that the stream no longer holds is data lost: it is told, and reading goes on at the oldest record.
+        Args:
+            room: awaited before each read, until another page may be held.
+        """
+        self._tools = tools
+        self._shard = shard
+        self._cursor: Cursor | None = cursor
+        self._reader = reader
+        self._room = room
+        self._due = -math.inf
+        self._brought_at = tools.now()
 
-    Args:
-        hand_out: takes a page, when the lanes have room for it, and answers whether more is wanted.
-        room: awaited before each read, until another page may be held.
-    """
-    while not tools.stop.is_set():
-        await room()
-        began = tools.now()
-        try:
-            page = await reader.read(cursor)
-        except Trimmed:
-            if isinstance(cursor.position, TrimHorizon):  # nothing was passed over, but it must not be asked at once
-                cursor = Cursor(position=TrimHorizon())
-                await tools.pause(tools.policy.poll_interval)
+    @property
+    def over(self) -> bool:
+        """Nothing more can come."""
+        return self._cursor is None
+
+    async def next(self, rests: Callable[[], bool] | None = None) -> Page | None:
+        """The next page with records, or the shard's last; a stop has to cancel this.
+
+        A position that the stream no longer holds is data lost: it is told, and reading goes on at the oldest record.
+
+        Args:
+            rests: whether nothing that was read is waited for.
+
+        Returns:
+            None when that is so and nothing has come for a minute, or when nothing more can come (`over`).
+        """
+        tools = self._tools
+        while self._cursor is not None:
+            now = tools.now()
+            if now < self._due:  # a read waits for its source, so that others have their turn without a pause
+                await anyio.sleep(in_slot(now, self._due - now))  # a stop cancels us: to sleep past it is what costs
+                if rests is not None and now >= self._brought_at + _QUIET and rests():
+                    return None
+            await self._room()
+            began = tools.now()
+            page = await self._read(self._cursor)
+            if page is None:
                 continue
-            _tell_trimmed(tools, shard, cursor)
-            cursor = Cursor(position=TrimHorizon())
-            continue
+            self._cursor = page.cursor
+            self._due = began + pause_after(page, interval=tools.policy.poll_interval, took=0.0)
+            if page.records or page.cursor is None:
+                self._brought_at = began
+                return page
+        return None
+
+    async def _read(self, cursor: Cursor) -> Page | None:
+        """One read; None when it brought nothing to go by."""
+        try:
+            return await self._reader.read(cursor)
+        except Trimmed:
+            self._cursor = Cursor(position=TrimHorizon())
+            if isinstance(cursor.position, TrimHorizon):  # nothing was passed over, but it must not be asked at once
+                await self._tools.pause(self._tools.policy.poll_interval)
+            else:
+                _tell_trimmed(self._tools, self._shard, cursor)
         except ShardGone:
-            return  # the next listing tells whether its stream is gone too, and what becomes of it
-        if page is None:
-            continue
-        following, apart = page.cursor, pause_after(page, interval=tools.policy.poll_interval, took=0.0)
-        handed = hand_out(page) if page.records or following is None else None
-        del page  # or its records would stay in memory when they have been filtered out or delivered
-        if handed is not None and not await handed:
-            return  # a lane has stopped, and the page will be read again; or lanes are level
-        if following is None:
-            return
-        cursor, now = following, tools.now()
-        pause = apart - (now - began)
-        if pause > 0.0:  # a read waits for its source, so that others have their turn without a pause
-            await anyio.sleep(in_slot(now, pause))  # a stop cancels us: to sleep past it is what costs
+            self._cursor = None  # the next listing tells whether its stream is gone too, and what becomes of it
+        return None
 
 
 def _tell_trimmed(tools: Tools, shard: str, cursor: Cursor) -> None:

@@ -15,7 +15,7 @@ from poller.mapping.commit import Checkpoint
 from poller.mapping.deliver import Around
 from poller.mapping.lane import Lane
 from poller.mapping.lanes import divide, frontier, told
-from poller.mapping.read import Reader, read_shard
+from poller.mapping.read import Reader, Reads
 from poller.mapping.row import LaneRow, ShardRow
 from poller.mapping.sift import sift
 from poller.mapping.standing import Standing
@@ -67,6 +67,8 @@ class _Pass:
         self._retention = retention
         self._opened_with = tuple(lanes)
         self._lanes = list(lanes)
+        self._ended = self._drained = False
+        """The shard's last page was handed out; the lanes have delivered everything that was."""
         self._passes = False
         """Filtered records have to be passed over before long."""
         self._tumbling: Tumbling | None = None
@@ -79,34 +81,69 @@ class _Pass:
             )
 
     async def run(self, cursor: Cursor, *, until: str) -> bool:
-        """Read on from `cursor`, to the record `until` or, with "", to the end of the shard."""
+        """Read on from `cursor`, to the record `until` or, with "", to the end of the shard.
+
+        Lanes are there while there is work for them: a shard that is read and holds nothing is one task that sleeps.
+        """
         tools = self._tools
-        self._until, self._ended = until, False
+        self._until = until
         with tools.budget.join() as holder:
-            self._standing = standing = Standing(tools, self._shard, holder, self._checkpoint.position)
-            around = Around(
-                tools=tools,
-                shard=self._shard,
-                standing=standing,
-                retention=self._retention,
-                settle=self._settle,
-                tumbling=self._tumbling,
-            )
-            lanes = [Lane(around, number, stored) for number, stored in enumerate(self._opened_with)]
-            # Several lanes do not wait for one another: what lies there is bounded by the room in memory alone.
-            self._parts = [Channel[Sequence[Record]](1 if len(lanes) == 1 else math.inf) for _ in lanes]
-            reader = Reader(tools, self._shard, holder, standing)
-            read = partial(read_shard, tools, self._shard, cursor, reader, self._hand_out, standing.room)
-            async with anyio.create_task_group() as self._beside:
-                async with anyio.create_task_group() as working:
-                    for lane, part in zip(lanes, self._parts, strict=True):
-                        working.start_soon(lane.run, part)
-                    await tools.unless_stopped(read)
-                    for part in self._parts:
-                        part.close()
-                    await self._pass_over()
-                self._beside.cancel_scope.cancel()
-            return self._ended and all(lane.drained for lane in lanes)
+            self._standing = Standing(tools, self._shard, holder, self._checkpoint.position)
+            reader = Reader(tools, self._shard, holder, self._standing)
+            self._reads = Reads(tools, self._shard, cursor, reader, self._standing.room)
+            lanes = self._opened_with
+            pages: list[Page] = []  # taken out by whoever divides them, or their records would stay in memory
+            while self._tumbling or await self._first(pages):  # a window closes by the clock
+                if not await self._deliver(pages, lanes):
+                    break
+                lanes = (LaneRow(),) * len(lanes)
+            return self._ended and self._drained
+
+    async def _first(self, pages: list[Page]) -> bool:
+        """Read until there is something to deliver. False when a stop came first, or nothing can come."""
+        page = await self._tools.stop.unless_set(self._reads.next)
+        if page is not None:
+            pages.append(page)
+        return page is not None
+
+    async def _deliver(self, pages: list[Page], stored: Sequence[LaneRow]) -> bool:
+        """Deliver pages and what follows until it is quiet. Answers whether to read on then."""
+        around = Around(
+            tools=self._tools,
+            shard=self._shard,
+            standing=self._standing,
+            retention=self._retention,
+            settle=self._settle,
+            tumbling=self._tumbling,
+        )
+        lanes = [Lane(around, number, row) for number, row in enumerate(stored)]
+        # Several lanes do not wait for one another: what lies there is bounded by the room in memory alone.
+        self._parts = [Channel[Sequence[Record]](1 if len(lanes) == 1 else math.inf) for _ in lanes]
+        async with anyio.create_task_group() as self._beside:
+            async with anyio.create_task_group() as working:
+                for lane, part in zip(lanes, self._parts, strict=True):
+                    working.start_soon(lane.run, part)
+                goes_on = await self._tools.stop.unless_set(partial(self._hand_on, pages, lanes))
+                for part in self._parts:
+                    part.close()
+                await self._pass_over()
+            self._beside.cancel_scope.cancel()
+        self._drained = all(lane.drained for lane in lanes)
+        return bool(goes_on) and self._drained
+
+    async def _hand_on(self, pages: list[Page], lanes: Sequence[Lane]) -> bool:
+        """Hand out one page after the other. True when it has become quiet, False when no more is wanted or can come."""
+
+        def rests() -> bool:
+            return not (self._tumbling or len(self._standing.progress) or any(lane.resumes for lane in lanes))
+
+        while not pages or await self._hand_out(pages.pop()):
+            page = await self._reads.next(rests)
+            if page is None:
+                return not self._reads.over
+            pages.append(page)
+            del page  # as above
+        return False
 
     async def store(self) -> None:
         """Store how far the lanes have come, which nobody has done when all that was left to them was trimmed."""

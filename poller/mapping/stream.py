@@ -20,6 +20,7 @@ from poller.mapping.rows import Rows
 from poller.mapping.shard import process
 from poller.mapping.start import find_start
 from poller.mapping.steer import Seek
+from poller.mapping.stop import Stop
 from poller.mapping.tools import Tools
 from poller.mapping.turn import Turn, turn
 from poller.mapping.wishes import Steering
@@ -42,7 +43,7 @@ class _Run:
     since: float
     handed: bool
     """Another replica gave it to us."""
-    stop: anyio.Event = field(default_factory=anyio.Event)
+    stop: Stop = field(default_factory=Stop)
     """Finish what is in flight, begin nothing new."""
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     to: str = ""

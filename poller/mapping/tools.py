@@ -10,7 +10,7 @@ import anyio
 
 from poller.fleet.fleet import Fleet
 from poller.mapping.budget import Budget
-from poller.model.errors import PollerError
+from poller.mapping.stop import Stop
 from poller.model.policy import Policy
 from poller.model.ports import Clock, Destination, Observe, Source, Store, Target, Tracing
 
@@ -61,7 +61,7 @@ class Tools:
     """A new request id."""
     now: Callable[[], float] = anyio.current_time
     """Seconds of the clock that sleeps and deadlines are on; the loop's own is told for a tenth of what anyio's costs."""
-    stop: anyio.Event
+    stop: Stop
     """Set once: finish what is in flight, begin nothing new."""
 
     async def pause(self, seconds: float) -> bool:
@@ -78,25 +78,4 @@ class Tools:
 
     async def unless_stopped(self, call: Callable[[], Awaitable[T]]) -> T | None:
         """What a call answers; None when the stop came first, which cancels it: a source may hang for a long time."""
-        return await until(self.stop, call)
-
-
-async def until(stop: anyio.Event, call: Callable[[], Awaitable[T]]) -> T | None:
-    """What a call answers; None when the stop came first, which cancels it."""
-    result: T | None = None
-    failure: PollerError | None = None
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_cancel_at, stop, tasks.cancel_scope)
-        try:
-            result = await call()
-        except PollerError as error:
-            failure = error
-        tasks.cancel_scope.cancel()
-    if failure:
-        raise failure
-    return result
-
-
-async def _cancel_at(stop: anyio.Event, scope: anyio.CancelScope) -> None:
-    await stop.wait()
-    scope.cancel()
+        return await self.stop.unless_set(call)

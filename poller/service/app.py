@@ -21,7 +21,7 @@ import orjson
 from poller.aws.session import Aws, open_aws
 from poller.fleet.fleet import Fleet, Identity, Time
 from poller.mapping.budget import Budget
-from poller.mapping.tools import until
+from poller.mapping.stop import Stop
 from poller.model.errors import NameTaken, SettingsError, told
 from poller.model.facts import MappingRemoved, Reloaded, Stopping
 from poller.model.ports import Store, Tracing
@@ -89,7 +89,7 @@ class App:
         self._settings: Settings | None = None
         self._supervisor: Supervisor | None = None
         self._names: set[str] = set()
-        self._leave = anyio.Event()
+        self._leave = Stop()
         self._stopping = False
         self._memory: Store | None = None
         self._boot = new_id()
@@ -206,7 +206,7 @@ class App:
             back: the file says something else, which could not be entered: nothing was read successfully.
         """
         if not self._stopping:
-            self._leave = anyio.Event()
+            self._leave = Stop()
         async with (
             open_aws(settings.aws) as aws,
             self._opened(settings.store, aws) as store,
@@ -228,7 +228,7 @@ class App:
             )
             async with anyio.create_task_group() as around:
                 around.start_soon(self._look)
-                await until(self._leave, partial(around.start, fleet.run))
+                await self._leave.unless_set(partial(around.start, fleet.run))
                 finished = await self._run_mappings(settings, house, back=back)
                 around.cancel_scope.cancel()
             await fleet.farewell()

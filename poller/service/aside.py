@@ -25,6 +25,7 @@ from poller.mapping.budget import Budget
 from poller.mapping.retry import backoff
 from poller.mapping.row import decode_shard, prefix
 from poller.mapping.run import run_mapping
+from poller.mapping.stop import Stop
 from poller.mapping.tools import Tools
 from poller.model.account import Account
 from poller.model.errors import Denied, PollerError, SettingsError, Transient, told
@@ -112,7 +113,7 @@ async def dry_run(config: Path, environ: Mapping[str, str]) -> int:
     """
     settings = load(config, environ, now=time.time())
     observe = joined(LogFacts(time.time).takers)
-    stop = anyio.Event()
+    stop = Stop()
     async with open_aws(settings.aws) as aws, settings.store.open(aws) as stored, anyio.create_task_group() as around:
         await around.start(_stop_at_signal, stop)
         store, budget = ReadOnly(stored), Budget(settings.memory_bytes)
@@ -124,9 +125,7 @@ async def dry_run(config: Path, environ: Mapping[str, str]) -> int:
     return 0
 
 
-async def _dry(
-    mapping: MappingSettings, aws: Aws, store: Store, budget: Budget, observe: Observe, stop: anyio.Event
-) -> None:
+async def _dry(mapping: MappingSettings, aws: Aws, store: Store, budget: Budget, observe: Observe, stop: Stop) -> None:
     if isinstance(mapping.source, SqsQueue):
         _log.warning(
             "a dry run receives the queue's messages: each is hidden for its visibility timeout or until this ends,"
@@ -162,7 +161,7 @@ async def _dry(
 class _Count:
     """What became of a replay, and when it is over."""
 
-    def __init__(self, observe: Observe, source: Range, ended: set[str], stop: anyio.Event) -> None:
+    def __init__(self, observe: Observe, source: Range, ended: set[str], stop: Stop) -> None:
         self._observe = observe
         self._source = source
         self._stop = stop
@@ -214,7 +213,7 @@ async def replay(
     settings = load(config, environ, now=time.time())
     chosen, target = _chosen(settings, mapping, function)
     span = _span(since, until)
-    stop = anyio.Event()
+    stop = Stop()
     log = joined(LogFacts(time.time).takers)
     async with (
         open_aws(settings.aws) as aws,
@@ -309,7 +308,7 @@ def _tools(
     store: Store,
     budget: Budget,
     observe: Observe,
-    stop: anyio.Event,
+    stop: Stop,
 ) -> Tools:
     chance: Callable[[], float] = random.Random().random  # noqa: S311  # jitter
     clocks = Time(clock=time.time, elapsed=time.monotonic, chance=chance)
@@ -355,7 +354,7 @@ def _opened(
     return nullcontext() if destination is None else destination.open(aws)
 
 
-async def _stop_at_signal(stop: anyio.Event, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+async def _stop_at_signal(stop: Stop, *, task_status: anyio.abc.TaskStatus[None]) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         task_status.started()
         async for _ in signals:

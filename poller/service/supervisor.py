@@ -17,6 +17,7 @@ from poller.fleet.fleet import Fleet
 from poller.mapping.budget import Budget
 from poller.mapping.retry import backoff
 from poller.mapping.run import run_mapping
+from poller.mapping.stop import Stop
 from poller.mapping.tools import Tools
 from poller.model.errors import Denied, Transient, told
 from poller.model.facts import MappingMoved, MappingProblem, MappingRemoved, State
@@ -54,7 +55,7 @@ class _Kept:
 
     wanted: MappingSettings | None
     """What it shall be; None: nothing any more."""
-    stop: anyio.Event
+    stop: Stop
     """Set to end the run of what it is now."""
 
 
@@ -74,7 +75,7 @@ class Supervisor:
                 kept.wanted = wanted.get(name)
                 kept.stop.set()
         for name in wanted.keys() - self._kept.keys():
-            self._kept[name] = _Kept(wanted[name], anyio.Event())
+            self._kept[name] = _Kept(wanted[name], Stop())
             self._tasks.start_soon(self._keep, name, self._kept[name])
 
     def stop(self) -> None:
@@ -85,13 +86,13 @@ class Supervisor:
 
     async def _keep(self, name: str, kept: _Kept) -> None:
         while kept.wanted is not None and not self._stopping:
-            kept.stop = anyio.Event()
+            kept.stop = Stop()
             await self._run(kept.wanted, kept.stop)
         del self._kept[name]
         if not self._stopping:
             self._house.observe(MappingRemoved(mapping=name))
 
-    async def _run(self, mapping: MappingSettings, stop: anyio.Event) -> None:
+    async def _run(self, mapping: MappingSettings, stop: Stop) -> None:
         """Run a mapping until its stop, again and again if it fails."""
         if not mapping.enabled:
             self._moved(mapping, "Disabled")
@@ -115,7 +116,7 @@ class Supervisor:
                 await self._problem(mapping, reason, failures, stop)
         self._moved(mapping, "Disabling")
 
-    async def _run_once(self, mapping: MappingSettings, stop: anyio.Event) -> None:
+    async def _run_once(self, mapping: MappingSettings, stop: Stop) -> None:
         house = self._house
         async with (
             mapping.source.open(house.aws, house.clock) as source,
@@ -149,7 +150,7 @@ class Supervisor:
                 )
             )
 
-    async def _problem(self, mapping: MappingSettings, reason: str, failures: int, stop: anyio.Event) -> None:
+    async def _problem(self, mapping: MappingSettings, reason: str, failures: int, stop: Stop) -> None:
         seconds = backoff(failures, self._house.chance(), base=_FIRST_PAUSE)
         self._house.observe(MappingProblem(mapping=mapping.name, reason=reason, retry_in=seconds))
         with anyio.move_on_after(seconds):

@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
+
+import anyio
 
 from poller.aws.calls import HotCalls
 from poller.model.errors import Denied, IteratorExpired, NotFound, ShardGone, Transient, Trimmed
 from poller.model.ports import Admit, Clock, Unsettled
 from poller.model.record import After, At, Cursor, From, Position, Record
+
+_AT_ONCE = 32
+"""Iterators of a stream asked for at the same time: at the start all of its shards need one."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,6 +30,8 @@ class Stream(ABC):
     clock: Clock
     redelivers: bool = False
     ordered: bool = True
+    asking: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(_AT_ONCE, fast_acquire=True))
+    """For an iterator: a call through botocore takes ten times the memory of a read."""
 
     @abstractmethod
     async def ask_iterator(self, partition: str, place: Mapping[str, Any]) -> Any:
@@ -89,7 +96,8 @@ class Stream(ABC):
             Denied: it is no place of a record, and was refused all the same: waiting does not help.
         """
         try:
-            answer = await self.ask_iterator(partition, self.place(position))
+            async with self.asking:
+                answer = await self.ask_iterator(partition, self.place(position))
         except Trimmed as error:
             if isinstance(position, From | After):
                 raise

@@ -19,6 +19,7 @@ from trio.testing import MockClock
 from poller.fleet.fleet import Fleet, Identity, Time
 from poller.mapping.budget import Budget
 from poller.mapping.run import run_mapping
+from poller.mapping.stop import Stop
 from poller.mapping.tools import Tools
 from poller.model.account import Account
 from poller.model.errors import PollerError, ShardGone, Trimmed
@@ -453,7 +454,7 @@ class World:
         **policy: Any,
     ) -> None:
         self.facts: list[Fact] = []
-        self.stop = anyio.Event()
+        self.stop = Stop()
         self._ids = 0
         self.tools = Tools(
             mapping="m",

@@ -18,6 +18,7 @@ from poller.fleet.member import DEFAULT, FOLDER, Limits
 from poller.fleet.share import Share
 from poller.mapping.budget import Budget
 from poller.mapping.run import run_mapping
+from poller.mapping.stop import Stop
 from poller.mapping.tools import Tools
 from poller.model.errors import Denied, NameTaken, ShardGone, Superseded, Transient
 from poller.model.facts import Fact
@@ -252,7 +253,7 @@ class Replica:
         """It was told to."""
         self.over = anyio.Event()
         self._joined = False
-        self._stops = [anyio.Event(), anyio.Event()]
+        self._stops = [Stop(), Stop()]
         self._scope = anyio.CancelScope()
         self._sharing = anyio.CancelScope()
 
@@ -287,7 +288,7 @@ class Replica:
 
     async def _keep(self, mapping: int) -> None:
         while not self.leaving:
-            stop = self._stops[mapping] = anyio.Event()
+            stop = self._stops[mapping] = Stop()
             try:
                 await run_mapping(self._tools(mapping, stop))
             except* (Transient, Denied):
@@ -345,7 +346,7 @@ class Replica:
         self._frozen_until = self.way.cut_until = 0.0
         self.way.faults.clear()
 
-    def _tools(self, mapping: int, stop: anyio.Event) -> Tools:
+    def _tools(self, mapping: int, stop: Stop) -> Tools:
         story = self._world.story
         policy = Policy(
             batch_size=story.batch_size,

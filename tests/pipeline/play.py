@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from poller.mapping.budget import Budget
 from poller.mapping.run import run_mapping
+from poller.mapping.stop import Stop
 from poller.mapping.tools import Tools
 from poller.model.errors import Denied, Transient
 from poller.model.facts import Fact
@@ -70,7 +71,7 @@ class _Player:
 
     def start(self) -> None:
         self.witness.lives(self._lanes)
-        self._stop, self._ended, self._scope = anyio.Event(), anyio.Event(), anyio.CancelScope()
+        self._stop, self._ended, self._scope = Stop(), anyio.Event(), anyio.CancelScope()
         self._tasks.start_soon(self._live, self._tools(), self._scope, self._ended)
 
     async def act(self, action: Action) -> None:

@@ -106,11 +106,12 @@ def services(tree: ast.AST) -> set[str]:
 
 
 def called(node: ast.AST, service: str) -> set[str]:
-    """The operations that the syntax calls or names; the names of our own methods that happen to be equal do no harm."""
+    """The operations that the syntax calls, hands on to be called, or names; our own methods of the same name do no harm."""
     known = operations(service)
     hot = {"invoke": "Invoke"} if service == "lambda" else {}
     named = {text for text in strings(node) if text in known.values()}
-    return named | {(known | hot)[method] for method, _ in methods(node) if method in known | hot}
+    reached = {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
+    return named | {(known | hot)[method] for method in reached if method in known | hot}
 
 
 def without(tree: ast.Module, name: str) -> ast.Module:

@@ -1,0 +1,139 @@
+"""A shard that holds nothing is one task that sleeps, and a stop needs none that waits for it, in virtual time."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import anyio
+import pytest
+import trio
+
+from poller.mapping.stop import Stop
+from poller.model.errors import Transient
+from poller.model.facts import ShardMoved
+from poller.model.outcome import Failed, Replied
+from tests.pipeline.doubles import FakeFunction, FakeStream, World, until, virtual, world
+
+SHARDS = [f"shard-{number}" for number in range(50)]
+
+
+def tasks() -> int:
+    return trio.lowlevel.current_statistics().tasks_living
+
+
+async def idle_tasks(mapping: World, stream: FakeStream) -> int:
+    """Tasks while 50 shards were read and brought nothing."""
+    stream.split("shard-0", *(f"shard-{number}" for number in range(1, 51)))
+    await until(lambda: len([fact for fact in mapping.told(ShardMoved) if fact.to == "owned"]) == 51)
+    await anyio.sleep(5)
+    return tasks()
+
+
+@virtual
+async def test_an_idle_shard_is_one_task():
+    stream, function = FakeStream(), FakeFunction()
+    async with world(stream, function, lanes=10) as mapping:
+        await anyio.sleep(5)
+        before = tasks()
+        assert await idle_tasks(mapping, stream) == before - 1 + 50  # the parent has ended
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+@virtual
+async def test_a_shard_that_was_quiet_for_a_minute_lets_its_lanes_go_and_delivers_what_comes_then(lanes: int):
+    stream, function = FakeStream(), FakeFunction()
+    async with world(stream, function, lanes=lanes, batch_size=10) as mapping:
+        await anyio.sleep(5)
+        idle = tasks()
+        stream.put("shard-0", 30)
+        await until(lambda: len(function.succeeded) == 30)
+        await anyio.sleep(50)
+        assert tasks() > idle
+        stream.put("shard-0", 30)
+        await until(lambda: len(function.succeeded) == 60)
+        await anyio.sleep(50)
+        assert tasks() > idle
+        await anyio.sleep(15)
+        assert tasks() == idle
+        stream.put("shard-0", 30)
+        await until(lambda: len(function.succeeded) == 90)
+        await anyio.sleep(70)
+        stream.split("shard-0", "shard-1", "shard-2")
+        await until(lambda: {fact.shard for fact in mapping.told(ShardMoved) if fact.to == "ended"} == {"shard-0"})
+    assert sorted(function.succeeded) == list(range(min(function.succeeded), min(function.succeeded) + 90))
+    assert lanes > 1 or function.succeeded == sorted(function.succeeded)
+
+
+@virtual
+async def test_a_record_that_is_stuck_for_minutes_keeps_its_lane_and_those_behind_it_their_place():
+    stream = FakeStream()
+    healed = anyio.Event()
+    function = FakeFunction(lambda call: Replied() if healed.is_set() else Failed(reason="Boom"))
+    async with world(stream, function, batch_size=1):
+        stream.put("shard-0", 3)
+        await anyio.sleep(300)
+        healed.set()
+        await until(lambda: len(function.succeeded) == 3)
+    assert function.succeeded == sorted(function.succeeded)
+
+
+@virtual
+async def test_a_stop_cancels_the_calls_under_way_and_those_that_begin_later():
+    stop, ended = Stop(), list[object]()
+
+    async def call() -> None:
+        ended.append(await stop.unless_set(partial(anyio.sleep, 100)))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(call)
+        group.start_soon(call)
+        await anyio.sleep(1)
+        stop.set()
+    await call()
+    assert ended == [None] * 3
+    assert anyio.current_time() < 10
+
+
+@virtual
+async def test_a_call_that_ends_before_the_stop_answers_and_one_that_fails_fails_as_it_would():
+    stop = Stop()
+
+    async def answer() -> int:
+        await anyio.sleep(1)
+        return 7
+
+    async def fail() -> int:
+        raise Transient("try again")
+
+    assert await stop.unless_set(answer) == 7
+    with pytest.raises(Transient, match="try again"):
+        await stop.unless_set(fail)
+    stop.set()
+    stop.set()
+    assert stop.is_set()
+
+
+@virtual
+async def test_whoever_waits_for_a_stop_goes_on_then_and_at_once_behind_it():
+    stop, woken = Stop(), list[float]()
+
+    async def wait() -> None:
+        await stop.wait()
+        woken.append(anyio.current_time())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        group.start_soon(wait)
+        began = anyio.current_time()
+        await anyio.sleep(5)
+        stop.set()
+    await wait()
+    assert woken == [began + 5] * 3
+
+
+@virtual
+async def test_a_cancelled_call_takes_its_cancellation_along():
+    stop = Stop()
+    with anyio.move_on_after(1) as scope:
+        await stop.unless_set(partial(anyio.sleep, 100))
+    assert scope.cancelled_caught
