@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from poller.mapping import progress
+from poller.mapping import pace, progress
 from poller.mapping.budget import Holder
 from poller.mapping.retry import ASKED_CAP, backoff
 from poller.mapping.standing import Standing
@@ -15,33 +15,10 @@ from poller.model.errors import Denied, PollerError, ShardGone, Throttled, Trans
 from poller.model.facts import MappingProblem, ReadOutcome, RecordsDropped, SourceRead
 from poller.model.record import Cursor, Page, TrimHorizon
 
-_CATCHING_UP = 0.2
-"""Seconds between reads that bring nothing though there is more: five reads a second are what a Kinesis shard allows."""
 _THROTTLED = 1.0
 """Least pause after a throttle, seconds."""
 _FAILED, _DENIED = 0.2, 5.0
 """First pause, doubling, after a failure that passes and after one that somebody has to mend."""
-_SLOT = 0.05
-"""Seconds: reads that are due within one slot begin together, and the loop wakes once for all of them. The intervals that
-matter are whole slots: one second, and the fifth of one that a Kinesis shard allows."""
-
-
-def pause_after(page: Page, *, interval: float, took: float) -> float:
-    """Seconds until the next read, after one that took `took` seconds.
-
-    None at all while there is more to read; otherwise reads begin `interval` seconds apart.
-    """
-    if page.cursor is None or page.full or (page.records and page.behind > 0):
-        return 0.0
-    return max(0.0, (min(interval, _CATCHING_UP) if page.behind > 0 else interval) - took)
-
-
-def in_slot(now: float, pause: float) -> float:
-    """The pause that ends with the slot nearest to its end; a short one stays what it is.
-
-    Reads an interval of whole slots apart stay so: the one that began a little late does not make the next one later.
-    """
-    return round((now + pause) / _SLOT) * _SLOT - now if pause > 2 * _SLOT else pause
 
 
 class Reader:
@@ -125,6 +102,8 @@ async def read_shard(
         hand_out: takes a page, when the lanes have room for it, and answers whether more is wanted.
         room: awaited before each read, until another page may be held.
     """
+    paced = pace.beginning(tools.policy, now=tools.now(), chance=tools.chance())
+    empty = pace.IDLE
     while not tools.stop.is_set():
         await room()
         began = tools.now()
@@ -142,7 +121,8 @@ async def read_shard(
             return  # the next listing tells whether its stream is gone too, and what becomes of it
         if page is None:
             continue
-        following, apart = page.cursor, pause_after(page, interval=tools.policy.poll_interval, took=0.0)
+        empty = 0 if page.records else empty + 1
+        following, due = page.cursor, paced.due(page, began=began, empty=empty)
         handed = hand_out(page) if page.records or following is None else None
         del page  # or its records would stay in memory when they have been filtered out or delivered
         if handed is not None and not await handed:
@@ -150,9 +130,8 @@ async def read_shard(
         if following is None:
             return
         cursor, now = following, tools.now()
-        pause = apart - (now - began)
-        if pause > 0.0:  # a read waits for its source, so that others have their turn without a pause
-            await anyio.sleep(in_slot(now, pause))  # a stop cancels us: to sleep past it is what costs
+        if due > now:  # a read waits for its source, so that others have their turn without a pause
+            await anyio.sleep(due - now)  # a stop cancels us: to sleep past it is what costs
 
 
 def _tell_trimmed(tools: Tools, shard: str, cursor: Cursor) -> None:
