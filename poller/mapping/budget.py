@@ -150,6 +150,11 @@ class Holder:
         """For a second read of this partition at the same time."""
         return Holder(self._budget, self._partition)
 
+    @property
+    def expects(self) -> bool:
+        """`expect` has something to wait for."""
+        return self._more
+
     async def expect(self, records: int) -> None:
         """Wait, before a read that will bring so many records, for the room they take.
 

@@ -14,7 +14,8 @@ from poller.mapping.batch import Batch, Batcher
 from poller.mapping.budget import Holder
 from poller.mapping.groups import groups_of
 from poller.mapping.message import Messages
-from poller.mapping.read import Reader, pause_after
+from poller.mapping.pace import pause_after
+from poller.mapping.read import Reader
 from poller.mapping.sift import sift
 from poller.mapping.standing import Standing
 from poller.mapping.tools import Tools

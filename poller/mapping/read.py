@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from poller.mapping import progress
+from poller.mapping import pace, progress
 from poller.mapping.budget import Holder
 from poller.mapping.retry import ASKED_CAP, backoff
 from poller.mapping.standing import Standing
@@ -16,35 +16,10 @@ from poller.model.errors import Denied, PollerError, ShardGone, Throttled, Trans
 from poller.model.facts import MappingProblem, ReadOutcome, RecordsDropped, SourceRead
 from poller.model.record import Cursor, Page, TrimHorizon
 
-_CATCHING_UP = 0.2
-"""Seconds between reads that bring nothing though there is more: five reads a second are what a Kinesis shard allows."""
 _THROTTLED = 1.0
 """Least pause after a throttle, seconds."""
 _FAILED, _DENIED = 0.2, 5.0
 """First pause, doubling, after a failure that passes and after one that somebody has to mend."""
-_SLOT = 0.05
-"""Seconds: reads that are due within one slot begin together, and the loop wakes once for all of them. The intervals that
-matter are whole slots: one second, and the fifth of one that a Kinesis shard allows."""
-
-
-def pause_after(page: Page, *, interval: float, took: float) -> float:
-    """Seconds until the next read, after one that took `took` seconds.
-
-    None at all while there is more to read; otherwise reads begin `interval` seconds apart.
-    """
-    if page.cursor is None or page.full or (page.records and page.behind > 0):
-        return 0.0
-    return max(0.0, (min(interval, _CATCHING_UP) if page.behind > 0 else interval) - took)
-
-
-def in_slot(now: float, pause: float) -> float:
-    """The pause that ends with the slot nearest to its end; a short one stays what it is.
-
-    Reads an interval of whole slots apart stay so: the one that began a little late does not make the next one later.
-    """
-    return round((now + pause) / _SLOT) * _SLOT - now if pause > 2 * _SLOT else pause
-
-
 _QUIET = 60.0
 """Seconds without a record after which what is there for records alone is let go."""
 
@@ -64,7 +39,8 @@ class Reader:
     async def read(self, cursor: Cursor, limit: int | None = None) -> Page | None:
         """One read; None when it failed in a way that passes, after a pause. The page counts as held."""
         limit = limit or self._holder.limit
-        await self._holder.expect(limit)
+        if self._holder.expects:
+            await self._holder.expect(limit)
         began = self._tools.now()
         try:
             page = await self._tools.source.read(self._shard, cursor, limit, self._admit)
@@ -82,9 +58,9 @@ class Reader:
         self._standing.took(page, size_bytes, self._holder)
         return page
 
-    async def _admit(self, size_bytes: int) -> None:
+    def _admit(self, size_bytes: int) -> Awaitable[None]:
         self.answered = self._tools.now()
-        await self._holder.admit(size_bytes)
+        return self._holder.admit(size_bytes)
 
     async def _wait_out(self, error: Transient | Denied) -> None:
         """Pause as the failure asks for. What is in flight goes on; a refusal is told as the mapping's problem."""
@@ -115,19 +91,15 @@ class Reader:
 class Reads:
     """The pages of a stream's shard that say something, one after the other, to its end."""
 
-    def __init__(
-        self, tools: Tools, shard: str, cursor: Cursor, reader: Reader, room: Callable[[], Awaitable[None]]
-    ) -> None:
-        """Read nothing yet.
-
-        Args:
-            room: awaited before each read, until another page may be held.
-        """
+    def __init__(self, tools: Tools, shard: str, cursor: Cursor, holder: Holder, standing: Standing) -> None:
+        """Read nothing yet."""
         self._tools = tools
         self._shard = shard
         self._cursor: Cursor | None = cursor
-        self._reader = reader
-        self._room = room
+        self._reader = Reader(tools, shard, holder, standing)
+        self._standing = standing
+        self._pace = pace.beginning(tools.policy, now=tools.now(), chance=tools.chance())
+        self._empty = pace.IDLE
         self._due = -math.inf
         self._brought_at = tools.now()
 
@@ -148,37 +120,40 @@ class Reads:
             None when that is so and nothing has come for a minute, or when nothing more can come (`over`).
         """
         tools = self._tools
-        while self._cursor is not None:
+        while (cursor := self._cursor) is not None:
             now = tools.now()
             if now < self._due:  # a read waits for its source, so that others have their turn without a pause
-                await anyio.sleep(in_slot(now, self._due - now))  # a stop cancels us: to sleep past it is what costs
+                await anyio.sleep(self._due - now)  # a stop cancels us: to sleep past it is what costs
                 if rests is not None and now >= self._brought_at + _QUIET and rests():
                     return None
-            await self._room()
+            if not self._standing.has_room:
+                await self._standing.room()
             began = tools.now()
-            page = await self._read(self._cursor)
+            try:
+                page = await self._reader.read(cursor)
+            except (Trimmed, ShardGone) as error:
+                await self._lost(cursor, error)
+                continue
             if page is None:
                 continue
             self._cursor = page.cursor
-            self._due = began + pause_after(page, interval=tools.policy.poll_interval, took=0.0)
+            self._empty = 0 if page.records else self._empty + 1
+            self._due = self._pace.due(page, began=began, empty=self._empty)
             if page.records or page.cursor is None:
                 self._brought_at = began
                 return page
         return None
 
-    async def _read(self, cursor: Cursor) -> Page | None:
-        """One read; None when it brought nothing to go by."""
-        try:
-            return await self._reader.read(cursor)
-        except Trimmed:
-            self._cursor = Cursor(position=TrimHorizon())
-            if isinstance(cursor.position, TrimHorizon):  # nothing was passed over, but it must not be asked at once
-                await self._tools.pause(self._tools.policy.poll_interval)
-            else:
-                _tell_trimmed(self._tools, self._shard, cursor)
-        except ShardGone:
+    async def _lost(self, cursor: Cursor, error: Trimmed | ShardGone) -> None:
+        """What is to be read is not there."""
+        if isinstance(error, ShardGone):
             self._cursor = None  # the next listing tells whether its stream is gone too, and what becomes of it
-        return None
+            return
+        self._cursor = Cursor(position=TrimHorizon())
+        if isinstance(cursor.position, TrimHorizon):  # nothing was passed over, but it must not be asked at once
+            await self._tools.pause(self._tools.policy.poll_interval)
+        else:
+            _tell_trimmed(self._tools, self._shard, cursor)
 
 
 def _tell_trimmed(tools: Tools, shard: str, cursor: Cursor) -> None:

@@ -15,7 +15,7 @@ from poller.mapping.commit import Checkpoint
 from poller.mapping.deliver import Around
 from poller.mapping.lane import Lane
 from poller.mapping.lanes import divide, frontier, told
-from poller.mapping.read import Reader, Reads
+from poller.mapping.read import Reads
 from poller.mapping.row import LaneRow, ShardRow
 from poller.mapping.sift import sift
 from poller.mapping.standing import Standing
@@ -89,8 +89,7 @@ class _Pass:
         self._until = until
         with tools.budget.join() as holder:
             self._standing = Standing(tools, self._shard, holder, self._checkpoint.position)
-            reader = Reader(tools, self._shard, holder, self._standing)
-            self._reads = Reads(tools, self._shard, cursor, reader, self._standing.room)
+            self._reads = Reads(tools, self._shard, cursor, holder, self._standing)
             lanes = self._opened_with
             pages: list[Page] = []  # taken out by whoever divides them, or their records would stay in memory
             while self._tumbling or await self._first(pages):  # a window closes by the clock

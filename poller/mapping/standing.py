@@ -58,12 +58,17 @@ class Standing:
         self._attempt = attempt
         self._tell()
 
-    async def room(self) -> None:
-        """Wait, while records are held, until another page would not carry this partition over its share of memory.
+    @property
+    def has_room(self) -> bool:
+        """Another page would not carry this partition over its share of memory, or nothing of it is held.
 
         What is stuck must not take the memory that others read with.
         """
-        while len(self.progress) and not self._holder.may_read_ahead:
+        return not len(self.progress) or self._holder.may_read_ahead
+
+    async def room(self) -> None:
+        """Wait until it has room."""
+        while not self.has_room:
             self._freed = anyio.Event()
             await self._freed.wait()
 

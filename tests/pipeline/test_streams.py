@@ -1,6 +1,7 @@
 """A mapping of a stream, from its records to its checkpoint, in virtual time."""
 
 import itertools
+from dataclasses import replace
 
 import anyio
 import pytest
@@ -461,6 +462,46 @@ async def test_an_idle_shard_is_read_once_a_poll_interval_and_a_busy_one_at_once
         stream.put("shard-0", 1000)
         await anyio.sleep(3)
     assert len(function.succeeded) == 1000
+
+
+@virtual
+async def test_where_the_source_bears_it_records_are_picked_up_soon_after_earlier_ones_and_an_idle_shard_costs_no_more():
+    stream, function = FakeStream(), FakeFunction(seconds=0)
+    async with world(stream, function, eager=True):
+        await anyio.sleep(30.5)
+        assert 30 <= len(stream.reads) <= 32
+        stream.put("shard-0")
+        await until(lambda: function.succeeded == [1], within=1.1)
+        await anyio.sleep(0.2)  # it has come to its phase, at most half a tenth later
+        for number in range(2, 12):
+            stream.put("shard-0")
+            await until(lambda: len(function.succeeded) == number, within=0.22 if number == 2 else 0.12)  # noqa: B023
+        last = now()
+        await anyio.sleep(60)
+    after = [at - last for _, at in stream.reads if at > last]
+    assert [second - first for first, second in itertools.pairwise(after)][:5] == pytest.approx([0.2, 0.4, 0.8, 1, 1])
+    assert 60 <= len(after) <= 63
+
+
+@virtual
+async def test_shards_that_bring_records_are_read_apart_and_those_that_bring_none_together():
+    stream, function = FakeStream(), FakeFunction(seconds=0)
+    stream.shards = {f"shard-{number}": Shard() for number in range(4)}
+    chances = iter([0.0, 0.2, 0.4, 0.6])
+    async with MemoryStore().open() as store:
+        mapping = World(stream, function, store)
+        mapping.tools = replace(mapping.tools, chance=lambda: next(chances, 0.5))
+        async with mapping.running():
+            await anyio.sleep(10.5)
+            idle = {round(at, 3) for _, at in stream.reads[-8:]}
+            for _ in range(40):
+                for shard in stream.shards:
+                    stream.put(shard)
+                await anyio.sleep(0.25)
+            busy = {round(at, 3) for _, at in stream.reads[-8:]}
+            await anyio.sleep(30)
+            again = {round(at, 3) for _, at in stream.reads[-8:]}
+    assert [len(idle), len(busy), len(again)] == [2, 8, 2]
 
 
 @virtual
