@@ -20,6 +20,7 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks import calls, inside
@@ -31,6 +32,7 @@ BUDGETS = Path(__file__).with_name("instructions.json")
 ALLOWED = 0.05
 """Of the budget, more or less: less, too, so that what was gained is written down and stays."""
 _PATIENCE = 300.0
+_AT_ONCE = 2
 _PER = dict.fromkeys(RECORDS, "record") | dict.fromkeys(PATHS, "read and batch") | dict.fromkeys(COUNTED, "call")
 """What each name is counted for."""
 
@@ -49,17 +51,23 @@ def count(only: Sequence[str] = ()) -> dict[str, float]:
     Raises:
         SystemExit: there is no valgrind, or it failed.
     """
+    computing = not only or set(only) & set(RECORDS)
+    paths = [(module, name) for module, names in ((inside, PATHS), (calls, COUNTED)) for name in names]
+    with ThreadPoolExecutor(_AT_ONCE) as runs:
+        computed = runs.submit(_totals, "benchmarks.hot_path", [*RECORDS], 2 * len(RECORDS)) if computing else None
+        walked = {
+            name: (module, runs.submit(_totals, module.__name__, [name], 2))
+            for module, name in paths
+            if not only or name in only
+        }
     counted: dict[str, float] = {}
-    if not only or set(only) & set(RECORDS):
-        totals = _totals("benchmarks.hot_path", [*RECORDS], 2 * len(RECORDS))
-        more = ROUNDS[1] - ROUNDS[0]
+    if computed:
+        totals, more = computed.result(), ROUNDS[1] - ROUNDS[0]
         for place, (source, records) in enumerate(RECORDS.items()):
             counted[source] = (totals[2 * place + 1] - totals[2 * place]) / (more * records)
-    for module, names in ((inside, PATHS), (calls, COUNTED)):
-        for name in names:
-            if not only or name in only:
-                short, long = _totals(module.__name__, [name], 2)
-                counted[name] = (long - short) / (module.STRETCHES[1] - module.STRETCHES[0])
+    for name, (module, done) in walked.items():
+        short, long = done.result()
+        counted[name] = (long - short) / (module.STRETCHES[1] - module.STRETCHES[0])
     return {name: round(value, 1) for name, value in counted.items()}
 
 
