@@ -123,7 +123,7 @@ def test_a_fleet_that_is_broken_is_seen_to_be(mutant: type[Replica], complaint: 
         return any(complaint in each for each in play(story, mutant))
 
     generate = settings(
-        max_examples=100, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=QUIET
+        max_examples=300, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=QUIET
     )
     found: Story | None = None
     with suppress(NoSuchExample):
