@@ -113,12 +113,15 @@ class Queue:
         for batch in self._next():
             tasks.start_soon(self._send, batch, tasks)
         self._begin_receives(now, tasks)
-        wake = self._sleeps_until = self._wakes_at(now)
+        wake = self._sleeps_until = min(self._looks_at(now), self._wakes_at(now))
         if wake == math.inf:
             await self._news.wait()
             return
         with anyio.move_on_after(wake - now):
             await self._news.wait()
+
+    def _looks_at(self, now: float) -> float:
+        return scale.looks_at(self._scale, self._policy.scaling, now=now)
 
     def _grow(self, now: float) -> None:
         self._scale = scale.grow(self._scale, self._policy.scaling, batches=self._batches, now=now)
@@ -130,7 +133,7 @@ class Queue:
 
     def _wakes_at(self, now: float) -> float:
         """When something may begin though nothing happens until then; inf: never."""
-        wake = scale.grows_at(self._scale, self._policy.scaling, batches=self._batches)
+        wake = math.inf
         if now < self._next_receive and self._may_receive():
             wake = min(wake, self._next_receive)
         if self._gathered:
@@ -254,7 +257,8 @@ class Queue:
         """Let begin what else may begin now, and wake the main loop if it would sleep too long for what is there now."""
         self._grow(now)
         self._begin_receives(now, tasks)
-        if self._waiting or not self._goes_on or self._wakes_at(now) < self._sleeps_until:
+        begins = self._looks_at(now) if self._sleeps_until == math.inf else math.inf
+        if self._waiting or not self._goes_on or min(begins, self._wakes_at(now)) < self._sleeps_until:
             self._news.set()
 
     async def _receive(self, count: int) -> Batch:

@@ -125,10 +125,20 @@ def grow(scale: Scale, rule: Scaling, *, batches: int, now: float) -> Scale:
     return replace(scale, limit=min(rule.most, scale.limit + more), grown=now) if more else scale
 
 
-def grows_at(scale: Scale, rule: Scaling, *, batches: int) -> float:
-    """When `grow` will next say more; inf while it will not."""
-    return scale.grown + 60 / rule.per_minute if _may_grow(scale, rule, batches) else math.inf
+def looks_at(scale: Scale, rule: Scaling, *, now: float) -> float:
+    """When to ask `grow` again; inf while nothing will grow, however many batches there are.
+
+    It does not depend on the batches, which come and go thousands of times a second.
+    """
+    if not _wants_more(scale, rule):
+        return math.inf
+    each = 60 / rule.per_minute
+    return scale.grown + each if scale.grown + each > now else now + each
 
 
 def _may_grow(scale: Scale, rule: Scaling, batches: int) -> bool:
-    return scale.hungry and scale.health >= _HEALTHY and scale.limit <= batches and scale.limit < rule.most
+    return scale.limit <= batches and _wants_more(scale, rule)
+
+
+def _wants_more(scale: Scale, rule: Scaling) -> bool:
+    return scale.hungry and scale.health >= _HEALTHY and scale.limit < rule.most

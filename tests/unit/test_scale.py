@@ -104,15 +104,16 @@ def test_growth_is_not_saved_up_while_nobody_needs_it():
 )
 def test_nothing_grows_without_need(state: Scale, batches: int):
     assert scale.grow(state, RULE, batches=batches, now=10.0) == state
-    assert scale.grows_at(state, RULE, batches=batches) == math.inf
+    assert (scale.looks_at(state, RULE, now=0.0) == math.inf) is (batches >= state.limit)
 
 
 def test_the_moment_of_growth_is_foretold():
     state = at(5, hungry=True)
-    moment = scale.grows_at(state, RULE, batches=5)
+    moment = scale.looks_at(state, RULE, now=0.1)
     assert moment == pytest.approx(0.2)
     assert scale.grow(state, RULE, batches=5, now=moment).limit == 6
     assert scale.grow(state, RULE, batches=5, now=moment - 0.01).limit == 5
+    assert scale.looks_at(state, RULE, now=7.0) == pytest.approx(7.2)  # too few batches have been there to grow
 
 
 @pytest.mark.parametrize(
