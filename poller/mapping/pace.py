@@ -47,7 +47,9 @@ class Pace:
         Args:
             empty: reads in a row without records, this one included; `IDLE` or more for a shard that never had any.
         """
-        interval = min(self.interval, self.beat * 2 ** min(empty, IDLE)) if self.eager else self.interval
+        interval = self.interval
+        if self.eager and page.behind <= 0:
+            interval = min(interval, self.beat * 2 ** min(empty, IDLE))
         apart = pause_after(page, interval=interval, took=0.0)
         if not apart:
             return began

@@ -50,13 +50,22 @@ class Produced:
     homes: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Shard and sequence number by text."""
     running: bool = True
+    _whole: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self, cloud: Cloud, stream: str) -> None:
-        for number in itertools.count():
-            if not self.running:
-                return
-            self.homes |= await cloud.put_many(stream, [f"{stream}-{number}-{index}" for index in range(12)])
-            await asyncio.sleep(0.1)
+        try:
+            for number in itertools.count():
+                if not self.running:
+                    return
+                self.homes |= await cloud.put_many(stream, [f"{stream}-{number}-{index}" for index in range(12)])
+                await asyncio.sleep(0.1)
+        finally:
+            self._whole.set()
+
+    async def end(self) -> None:
+        """Put no more, and know of everything that was put: the last call may be under way."""
+        self.running = False
+        await self._whole.wait()
 
 
 class Crew:

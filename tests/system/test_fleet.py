@@ -42,7 +42,7 @@ async def test_replicas_that_leave_crash_freeze_or_are_cut_off_lose_nothing(
             addresses,
         ):
             left = await _hurt_each(replicas, addresses)
-            replicas.produced.running = False
+            await replicas.produced.end()
             await waited(
                 "all that was produced",
                 lambda: replicas.produced.homes.keys() <= {text for name in NAMES for text in called.texts(name)},
@@ -95,7 +95,7 @@ async def test_of_two_replicas_with_one_name_the_older_stops_with_one_line_and_n
             await replicas.start("a", addresses["a"])
             assert await older.exit_code() == 1
             assert older.lines("another process has the name of this replica")
-            replicas.produced.running = False
+            await replicas.produced.end()
             await waited("all that was produced", lambda: replicas.produced.homes.keys() <= set(called.texts("a")))
             await replicas.leave("a")
         check(replicas, called)

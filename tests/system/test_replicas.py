@@ -110,7 +110,7 @@ async def under_load(
 
 
 async def all_taken(called: Functions, produced: Produced) -> None:
-    produced.running = False
+    await produced.end()
     await waited("all that was produced", lambda: produced.homes.keys() <= set(called.texts("f")))
 
 
