@@ -11,13 +11,13 @@ import argparse
 import cProfile
 import gc
 import os
-import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TypeAlias
 
 import anyio
 
-from benchmarks.inside import begin_counting, show
+from benchmarks.inside import counted, measured, show
 from poller.aws.calls import HotCalls
 from poller.aws.session import AwsSettings, open_aws
 from poller.service.loop import run_on_loop
@@ -77,36 +77,6 @@ def _run(name: str, calls: int, mark: Callable[[int], None]) -> None:
         run_on_loop(lambda: go(name, double.url, calls, mark))
 
 
-def _measured(name: str, calls: int, profile: cProfile.Profile | None) -> float:
-    """Microseconds of CPU for each call, the first tenth left out."""
-    at: list[float] = []
-
-    def mark(number: int) -> None:
-        if number in (calls // 10, calls - 1):
-            at.append(time.process_time())
-            if profile and number < calls - 1:
-                profile.enable()
-            elif profile:
-                profile.disable()
-
-    _run(name, calls, mark)
-    return (at[1] - at[0]) * 1e6 / (calls - 1 - calls // 10)
-
-
-def _counted(name: str, control: str) -> None:
-    """Make calls, with a call of `getloadavg` before and behind two stretches, as `benchmarks.instructions` asks."""
-    begin = STRETCHES[0]  # caches are warm by then
-    places = (begin, begin + STRETCHES[0], begin + sum(STRETCHES))
-
-    def mark(number: int) -> None:
-        if number == begin:
-            begin_counting(control)
-        if number in places:
-            os.getloadavg()
-
-    _run(name, places[-1] + 1, mark)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="CPU of a hot call, sockets included.")
     parser.add_argument("calls", nargs="*", metavar="CALL", help=f"of {', '.join(CALLS)}; default: all")
@@ -119,13 +89,13 @@ def main() -> None:
     os.environ.update(CREDENTIALS)  # as the daemon is given them
     if asked.control:
         gc.disable()  # when it runs depends on what else was imported
-        _counted(asked.calls[0], asked.control)
+        counted(partial(_run, asked.calls[0]), STRETCHES, asked.control)
         return
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)  # as the daemon has it
     for name in asked.calls or CALLS:
         profile = cProfile.Profile() if asked.lines else None
-        print(f"{name:<15} {_measured(name, asked.count, profile):8.1f} us for each call")
+        print(f"{name:<15} {measured(partial(_run, name), asked.count, profile):8.1f} us for each call")
         if profile:
             show(profile, asked.count * 9 // 10, asked.lines)
 

@@ -164,20 +164,24 @@ async def go(path: Path, reads: int, mark: Callable[[int], None]) -> None:
         tasks.cancel_scope.cancel()
 
 
-def _measured(path: Path, reads: int, profile: cProfile.Profile | None) -> float:
-    """Microseconds of CPU for each read, the first tenth left out."""
+def measured(run: Callable[[int, Callable[[int], None]], None], times: int, profile: cProfile.Profile | None) -> float:
+    """Microseconds of CPU for each time, the first tenth left out.
+
+    Args:
+        run: does it so many times, and tells each time's number before it, from 0.
+    """
     at: list[float] = []
 
     def mark(number: int) -> None:
-        if number in (reads // 10, reads - 1):
+        if number in (times // 10, times - 1):
             at.append(time.process_time())
-            if profile and number < reads - 1:
+            if profile and number < times - 1:
                 profile.enable()
             elif profile:
                 profile.disable()
 
-    run_on_loop(lambda: go(path, reads, mark))
-    return (at[1] - at[0]) * 1e6 / (reads - 1 - reads // 10)
+    run(times, mark)
+    return (at[1] - at[0]) * 1e6 / (times - 1 - times // 10)
 
 
 def show(profile: cProfile.Profile, times: int, lines: int) -> None:
@@ -191,23 +195,27 @@ def show(profile: cProfile.Profile, times: int, lines: int) -> None:
         print(f"  {own * 1e6 / times:>8.2f} {whole * 1e6 / times:>8.2f} {calls / times:>7.2f}  {where}:{line} {name}")
 
 
-def begin_counting(control: str) -> None:
-    """Have valgrind, under which this process runs, count from here on."""
-    subprocess.run([control, "-i", "on", str(os.getpid())], check=True, stdout=subprocess.DEVNULL)
+def counted(run: Callable[[int, Callable[[int], None]], None], stretches: tuple[int, int], control: str) -> None:
+    """Run with a call of `getloadavg` before and behind two stretches, as `benchmarks.instructions` asks.
 
-
-def _counted(path: Path, control: str) -> None:
-    """Go through a path, with a call of `getloadavg` before and behind two stretches, as `benchmarks.instructions` asks."""
-    begin = STRETCHES[0]  # caches are warm by then
-    places = (begin, begin + STRETCHES[0], begin + sum(STRETCHES))
+    Args:
+        run: as for `measured`.
+        control: callgrind_control, which has valgrind, under which this process runs, count once caches are warm.
+    """
+    begin = stretches[0]
+    places = (begin, begin + stretches[0], begin + sum(stretches))
 
     def mark(number: int) -> None:
         if number == begin:
-            begin_counting(control)
+            subprocess.run([control, "-i", "on", str(os.getpid())], check=True, stdout=subprocess.DEVNULL)
         if number in places:
             os.getloadavg()
 
-    run_on_loop(lambda: go(path, places[-1] + 1, mark))
+    run(places[-1] + 1, mark)
+
+
+def _through(name: str) -> Callable[[int, Callable[[int], None]], None]:
+    return lambda reads, mark: run_on_loop(lambda: go(PATHS[name], reads, mark))
 
 
 def main() -> None:
@@ -221,13 +229,13 @@ def main() -> None:
         parser.error(f"no path {', '.join(sorted(unknown))}; there are {', '.join(PATHS)}")
     if asked.control:
         gc.disable()  # when it runs depends on what else was imported
-        _counted(PATHS[asked.paths[0]], asked.control)
+        counted(_through(asked.paths[0]), STRETCHES, asked.control)
         return
     gc.freeze()
     gc.set_threshold(20_000, 10, 10)  # as the daemon has it
     for name in asked.paths or PATHS:
         profile = cProfile.Profile() if asked.lines else None
-        print(f"{name:<15} {_measured(PATHS[name], asked.batches, profile):8.1f} us for each read and batch")
+        print(f"{name:<15} {measured(_through(name), asked.batches, profile):8.1f} us for each read and batch")
         if profile:
             show(profile, asked.batches * 9 // 10, asked.lines)
 
