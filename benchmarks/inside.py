@@ -67,8 +67,13 @@ async def _turn() -> None:
     """Come back in the loop's next turn, as from a socket."""
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
-    loop.call_soon(ready.set_result, None)
+    loop.call_soon(_answer, ready)
     await ready
+
+
+def _answer(ready: asyncio.Future[None]) -> None:
+    if not ready.done():  # whoever waited may have been stopped
+        ready.set_result(None)
 
 
 class _Source:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 import anyio
 
@@ -50,16 +49,14 @@ class Budget:
         self._waiting: list[_Waiter] = []
         self._holders = 0
 
-    @contextmanager
-    def join(self) -> Iterator[Holder]:
-        """Count a partition among those that share the ceiling; what it still holds at the end is given back."""
-        holder = Holder(self)
+    def join(self) -> Holder:
+        """Count a partition among those that share the ceiling, until it leaves."""
         self._divide(self._holders + 1)
-        try:
-            yield holder
-        finally:
-            self._divide(self._holders - 1)
-            holder.give_back_all()
+        return Holder(self)
+
+    def leave(self) -> None:
+        """Count one less."""
+        self._divide(self._holders - 1)
 
     def _divide(self, holders: int) -> None:
         self._holders = holders
@@ -117,9 +114,13 @@ class Budget:
 class Holder:
     """One partition's part of the budget. Each reads one answer at a time; what is held belongs to the partition."""
 
+    __slots__ = ("_budget", "_held_bytes", "_joined", "_limit", "_limit_of", "_more", "_partition", "_reading_bytes",
+                 "_record_bytes")  # fmt: skip
+
     def __init__(self, budget: Budget, partition: Holder | None = None) -> None:
         self._budget = budget
         self._partition = partition or self
+        self._joined = partition is None
         self._held_bytes = 0
         self._reading_bytes = 0
         self._record_bytes = 0.0
@@ -198,7 +199,16 @@ class Holder:
         self._held_bytes -= records_bytes * COPIES
         self._budget.release(records_bytes * COPIES)
 
-    def give_back_all(self) -> None:
-        """Nothing is held any more."""
+    def leave(self) -> None:
+        """Share the ceiling no longer, and give back what is still held."""
         everything, self._held_bytes, self._reading_bytes = self._held_bytes + self._reading_bytes, 0, 0
+        if self._joined:
+            self._joined = False
+            self._budget.leave()
         self._budget.release(everything)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()

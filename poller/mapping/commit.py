@@ -26,6 +26,9 @@ _SOON = 0.1
 class Checkpoint:
     """The stored row of one shard, as this process last wrote or read it."""
 
+    __slots__ = ("_anew", "_asked", "_owner", "_shard", "_tools", "_unanswered", "_unsaved", "_write_at", "_writing",
+                 "_written", "_wrote", "key", "row", "version")  # fmt: skip
+
     def __init__(self, tools: Tools, key: str, shard: str, stored: ShardRow, version: int) -> None:
         self._tools = tools
         self.key = key
@@ -43,7 +46,7 @@ class Checkpoint:
         self._wrote: anyio.Event | None = None
         """Set when the writing under way has ended, for those who wait for that."""
         self._anew = False
-        self._unanswered: set[bytes] = set()
+        self._unanswered: frozenset[bytes] = frozenset()
         """What was sent in the name of this version, and may be stored or not."""
 
     @property
@@ -188,8 +191,8 @@ class Checkpoint:
     async def _put(self, value: bytes) -> int:
         """Write, whatever became of earlier tries: one that failed, or was cancelled, may have written all the same."""
         while True:
-            doubt, again = set(self._unanswered), False
-            self._unanswered.add(value)
+            doubt, again = self._unanswered, False
+            self._unanswered = doubt | {value}
             try:
                 try:
                     version = await self._tools.store.put(self.key, value, self.version)
@@ -204,9 +207,9 @@ class Checkpoint:
                 version = stored.version
                 if stored.value != value and stored.value in doubt:
                     self.row, self.version = decode_shard(stored.value), version
-                    self._unanswered.clear()
+                    self._unanswered = frozenset()
                     continue
-            self._unanswered.clear()
+            self._unanswered = frozenset()
             return version
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -54,13 +54,15 @@ def spell(position: Position) -> str:
 class Progress:
     """What of a partition is held: read, and not settled. Records may be settled in any order."""
 
+    __slots__ = ("_by_receipt", "_held", "_order", "watermark")
+
     def __init__(self, *, by_receipt: bool = False) -> None:
         """A queue's messages are told apart by their receipts: one may be read twice under one id."""
         self.watermark = ""
         """The key of the last record before which, itself included, everything read is settled; "" for none yet."""
         self._by_receipt = by_receipt
         self._held: dict[str, Record] = {}
-        self._order: deque[str] = deque()  # the keys of what was read; the first one is held
+        self._order: deque[str] | None = None  # the keys of what was read; the first one is held
 
     def __len__(self) -> int:
         return len(self._held)
@@ -69,19 +71,26 @@ class Progress:
         """These were read, in order, behind everything read before."""
         keys = self._keys(records)
         self._held.update(zip(keys, records, strict=True))
-        self._order.extend(keys)
+        if self._order is None:  # an empty one takes more than all else that is known of an idle shard
+            self._order = deque(keys)
+        else:
+            self._order.extend(keys)
 
     def settled(self, records: Sequence[Record]) -> int:
         """These are done with. Answers their bytes."""
         held, order = self._held, self._order
         keys = self._keys(records)
         done = list(filter(None, map(held.pop, keys, repeat(None))))
+        if order is None:
+            return bodies_bytes(done)
         if keys and keys == list(islice(order, len(keys))):  # they are the first of all, as nearly always
             for _ in keys:
                 order.popleft()
             self.watermark = keys[-1]
         while order and order[0] not in held:
             self.watermark = order.popleft()
+        if not order:
+            self._order = None
         return bodies_bytes(done)
 
     @property

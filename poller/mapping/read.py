@@ -27,6 +27,8 @@ _QUIET = 60.0
 class Reader:
     """Reads one partition, again and again; what passes by itself is waited out here."""
 
+    __slots__ = ("_failures", "_holder", "_shard", "_standing", "_tools", "answered")
+
     def __init__(self, tools: Tools, shard: str, holder: Holder, standing: Standing) -> None:
         self._tools = tools
         self._shard = shard
@@ -38,6 +40,14 @@ class Reader:
 
     async def read(self, cursor: Cursor, limit: int | None = None) -> Page | None:
         """One read; None when it failed in a way that passes, after a pause. The page counts as held."""
+        try:
+            return await self.attempt(cursor, limit)
+        except (Transient, Denied) as error:
+            await self.wait_out(error)
+            return None
+
+    async def attempt(self, cursor: Cursor, limit: int | None = None) -> Page:
+        """One read, whatever becomes of it is told. The page counts as held."""
         limit = limit or self._holder.limit
         if self._holder.expects:
             await self._holder.expect(limit)
@@ -47,11 +57,7 @@ class Reader:
         except PollerError as error:
             self._holder.took(0, 0, more=False)
             self._tell("throttled" if isinstance(error, Throttled) else "error", began, reason=str(error))
-            if not isinstance(error, (Transient, Denied)):
-                raise
-            self._failures += 1
-            await self._wait_out(error)
-            return None
+            raise
         self._failures = 0
         size_bytes = page.size_bytes if page.records else 0
         self._tell("records" if page.records else "empty", began, page, size_bytes)
@@ -62,8 +68,9 @@ class Reader:
         self.answered = self._tools.now()
         return self._holder.admit(size_bytes)
 
-    async def _wait_out(self, error: Transient | Denied) -> None:
+    async def wait_out(self, error: Transient | Denied) -> None:
         """Pause as the failure asks for. What is in flight goes on; a refusal is told as the mapping's problem."""
+        self._failures += 1
         least = max(_THROTTLED, min(error.after, ASKED_CAP)) if isinstance(error, Throttled) else 0.0
         denied = isinstance(error, Denied)
         seconds = max(least, backoff(self._failures, self._tools.chance(), base=_DENIED if denied else _FAILED))
@@ -91,6 +98,19 @@ class Reader:
 class Reads:
     """The pages of a stream's shard that say something, one after the other, to its end."""
 
+    __slots__ = (
+        "_brought_at",
+        "_came",
+        "_cursor",
+        "_empty",
+        "_pace",
+        "_reader",
+        "_shard",
+        "_standing",
+        "_tools",
+        "due",
+    )
+
     def __init__(self, tools: Tools, shard: str, cursor: Cursor, holder: Holder, standing: Standing) -> None:
         """Read nothing yet."""
         self._tools = tools
@@ -100,8 +120,16 @@ class Reads:
         self._standing = standing
         self._pace = pace.beginning(tools.policy, now=tools.now(), chance=tools.chance())
         self._empty = pace.IDLE
-        self._due = -math.inf
-        self._brought_at = tools.now()
+        self.due = -math.inf
+        """When it is to be read next, on `Tools.now`."""
+        self._brought_at = -math.inf
+        self._came: Page | PollerError | None = None
+        """What the last read came to, until `next` takes it up."""
+
+    @property
+    def begun(self) -> bool:
+        """It was read once, successfully or not."""
+        return self.due > -math.inf or self._came is not None
 
     @property
     def over(self) -> bool:
@@ -117,32 +145,54 @@ class Reads:
             rests: whether nothing that was read is waited for.
 
         Returns:
-            None when that is so and nothing has come for a minute, or when nothing more can come (`over`).
+            None when that is so and nothing has come for a minute, or when nothing more can come (`over`). In the
+            first case others may `look`, and call again when there is something.
         """
-        tools = self._tools
-        while (cursor := self._cursor) is not None:
-            now = tools.now()
-            if now < self._due:  # a read waits for its source, so that others have their turn without a pause
-                await anyio.sleep(self._due - now)  # a stop cancels us: to sleep past it is what costs
-                if rests is not None and now >= self._brought_at + _QUIET and rests():
-                    return None
-            if not self._standing.has_room:
-                await self._standing.room()
-            began = tools.now()
-            try:
-                page = await self._reader.read(cursor)
-            except (Trimmed, ShardGone) as error:
-                await self._lost(cursor, error)
-                continue
-            if page is None:
-                continue
-            self._cursor = page.cursor
-            self._empty = 0 if page.records else self._empty + 1
-            self._due = self._pace.due(page, began=began, empty=self._empty)
-            if page.records or page.cursor is None:
-                self._brought_at = began
-                return page
+        while self._came is not None or self._cursor is not None:
+            if self._came is None:
+                now = self._tools.now()
+                if now < self.due:  # a read waits for its source, so that others have their turn without a pause
+                    if rests is not None and now >= self._brought_at + _QUIET and rests():
+                        return None
+                    await anyio.sleep(self.due - now)  # a stop cancels us: to sleep past it is what costs
+                if not self._standing.has_room:
+                    await self._standing.room()
+                await self.look()
+            came, self._came = self._came, None
+            if isinstance(came, PollerError):
+                await self._mend(came)
+            elif came is not None:
+                return came
         return None
+
+    async def look(self) -> bool:
+        """Read once. Answers whether it came to something, be it a failure: it is what `next` goes on with."""
+        cursor, began = self._cursor, self._tools.now()
+        if cursor is None:
+            return True
+        try:
+            page = await self._reader.attempt(cursor)
+        except PollerError as error:
+            self._came = error
+            return True
+        self._cursor = page.cursor
+        self._empty = 0 if page.records else self._empty + 1
+        self.due = self._pace.due(page, began=began, empty=self._empty)
+        if page.records or page.cursor is None:
+            self._brought_at = began
+            self._came = page
+            return True
+        return False
+
+    async def _mend(self, error: PollerError) -> None:
+        """Wait out what passes; where what is to be read is not there, go on where something is. Raises what is neither."""
+        cursor = self._cursor
+        if isinstance(error, (Transient, Denied)):
+            await self._reader.wait_out(error)
+        elif cursor is not None and isinstance(error, (Trimmed, ShardGone)):
+            await self._lost(cursor, error)
+        else:
+            raise error
 
     async def _lost(self, cursor: Cursor, error: Trimmed | ShardGone) -> None:
         """What is to be read is not there."""

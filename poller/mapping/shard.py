@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal, TypeAlias
 
 import anyio
 import msgspec
@@ -23,35 +24,75 @@ from poller.mapping.tools import Tools
 from poller.mapping.window import Tumbling
 from poller.model.record import After, Cursor, Page, Record
 
+Came: TypeAlias = Literal["ended", "stopped", "quiet"]
+"""What a run came to: everything of the shard is settled; a stop; or it brings nothing for the time being."""
+
 _PASS_OVER = 1.0
 """Seconds after which a checkpoint passes over filtered records for which no batch was sent."""
 
 
-async def process(
-    tools: Tools, shard: str, checkpoint: Checkpoint, cursor: Cursor, retention: Callable[[], float]
-) -> bool:
-    """Process a shard until its end or the stop.
+class Shard:
+    """A shard that is being processed: `run` while there is something to do for it, again and again."""
 
-    Lanes that stand ahead of the position were made with the ParallelizationFactor of their time: with another one, a
-    key would change its lane and overtake itself. They are first brought level as they are.
+    __slots__ = ("_checkpoint", "_cursor", "_pass", "_retention", "_shard", "_tools")
 
-    Returns:
-        Whether the shard's end was reached and everything of it settled.
-    """
-    stored = checkpoint.row.lanes
-    if stored and len(stored) != tools.policy.lanes:
-        level = _Pass(tools, shard, checkpoint, retention, stored)
-        ended = await level.run(cursor, until=frontier(stored))
-        if ended or tools.stop.is_set():
-            return ended
-        await level.store()
-        cursor, stored = Cursor(position=checkpoint.position), ()
-    lanes = stored or (LaneRow(),) * tools.policy.lanes
-    return await _Pass(tools, shard, checkpoint, retention, lanes).run(cursor, until="")
+    def __init__(
+        self, tools: Tools, shard: str, checkpoint: Checkpoint, cursor: Cursor, retention: Callable[[], float]
+    ) -> None:
+        """Do nothing yet.
+
+        Args:
+            tools: with a stop of its own.
+            cursor: where to begin, which is the checkpoint's position.
+            retention: seconds that the stream keeps a record, as last heard.
+        """
+        self._tools = tools
+        self._shard = shard
+        self._checkpoint = checkpoint
+        self._cursor = cursor
+        self._retention = retention
+        self._pass: _Pass | None = None
+
+    async def run(self) -> Came:
+        """Process the shard until its end, the stop, or until it brings nothing.
+
+        Lanes that stand ahead of the position were made with the ParallelizationFactor of their time: with another one,
+        a key would change its lane and overtake itself. They are first brought level as they are.
+        """
+        if self._pass is None:
+            lanes = self._tools.policy.lanes
+            stored = self._checkpoint.row.lanes
+            if stored and len(stored) != lanes:
+                level = self._of(stored, until=frontier(stored))
+                came = await level.run()
+                if came == "ended" or self._tools.stop.is_set():
+                    return came
+                await level.store()
+                self._cursor, stored = Cursor(position=self._checkpoint.position), ()
+            self._pass = self._of(stored or (LaneRow(),) * lanes, until="")
+        return await self._pass.run()
+
+    @property
+    def reads(self) -> Reads:
+        """Of a shard that is quiet: whoever looks there tells when to run again."""
+        if self._pass is None:
+            raise RuntimeError("a shard that never ran is not quiet")
+        return self._pass.reads
+
+    def leave(self) -> None:
+        """It is not run again: what it held in memory is given back."""
+        if self._pass is not None:
+            self._pass.leave()
+
+    def _of(self, lanes: Sequence[LaneRow], until: str) -> _Pass:
+        return _Pass(self._tools, self._shard, self._checkpoint, self._retention, lanes, self._cursor, until)
 
 
 class _Pass:
-    """A shard read with one set of lanes."""
+    """A shard read with one set of lanes, on from a cursor: to the record `until` or, with "", to the end of the shard."""
+
+    __slots__ = ("_beside", "_checkpoint", "_drained", "_ended", "_holder", "_lanes", "_opened_with", "_parts", "_passes",
+                 "_retention", "_shard", "_standing", "_stored", "_tools", "_tumbling", "_until", "reads")  # fmt: skip
 
     def __init__(
         self,
@@ -60,12 +101,15 @@ class _Pass:
         checkpoint: Checkpoint,
         retention: Callable[[], float],
         lanes: Sequence[LaneRow],
+        cursor: Cursor,
+        until: str,
     ) -> None:
         self._tools = tools
         self._shard = shard
         self._checkpoint = checkpoint
         self._retention = retention
-        self._opened_with = tuple(lanes)
+        self._until = until
+        self._opened_with = self._stored = tuple(lanes)
         self._lanes = list(lanes)
         self._ended = self._drained = False
         """The shard's last page was handed out; the lanes have delivered everything that was."""
@@ -79,28 +123,42 @@ class _Pass:
                 source_arn=tools.source_name,
                 stored=checkpoint.row.window,
             )
+        self._holder = tools.budget.join()
+        self._standing = Standing(tools, shard, self._holder, checkpoint.position)
+        self.reads = Reads(tools, shard, cursor, self._holder, self._standing)
 
-    async def run(self, cursor: Cursor, *, until: str) -> bool:
-        """Read on from `cursor`, to the record `until` or, with "", to the end of the shard.
+    def leave(self) -> None:
+        """It is not run again."""
+        self._holder.leave()
 
-        Lanes are there while there is work for them: a shard that is read and holds nothing is one task that sleeps.
+    async def run(self) -> Came:
+        """Read and deliver. It leaves unless it is quiet.
+
+        Lanes are there while there is work for them.
         """
-        tools = self._tools
-        self._until = until
-        with tools.budget.join() as holder:
-            self._standing = Standing(tools, self._shard, holder, self._checkpoint.position)
-            self._reads = Reads(tools, self._shard, cursor, holder, self._standing)
-            lanes = self._opened_with
-            pages: list[Page] = []  # taken out by whoever divides them, or their records would stay in memory
-            while self._tumbling or await self._first(pages):  # a window closes by the clock
-                if not await self._deliver(pages, lanes):
-                    break
-                lanes = (LaneRow(),) * len(lanes)
-            return self._ended and self._drained
+        came: Came = "stopped"
+        try:
+            came = await self._run()
+        finally:
+            if came != "quiet":
+                self.leave()
+        return came
 
-    async def _first(self, pages: list[Page]) -> bool:
-        """Read until there is something to deliver. False when a stop came first, or nothing can come."""
-        page = await self._tools.stop.unless_set(self._reads.next)
+    async def _run(self) -> Came:
+        pages: list[Page] = []  # taken out by whoever divides them, or their records would stay in memory
+        waits = self._until or self._tumbling  # for the other records; a window closes by the clock
+        if not (waits or self.reads.begun or self._tools.stop.is_set()):
+            return "quiet"  # as far as anybody knows
+        while self._tumbling or await self._first(pages, None if waits else _always):
+            if not await self._deliver(pages, self._stored):
+                return "ended" if self._ended and self._drained else "stopped"
+            self._stored = (LaneRow(),) * len(self._stored)
+        quiet = not (self._tools.stop.is_set() or self.reads.over)
+        return "quiet" if quiet else "stopped"
+
+    async def _first(self, pages: list[Page], rests: Callable[[], bool] | None) -> bool:
+        """Read until there is something to deliver. False when a stop came first, nothing can come, or nothing comes."""
+        page = await self._tools.stop.unless_set(partial(self.reads.next, rests))
         if page is not None:
             pages.append(page)
         return page is not None
@@ -127,6 +185,7 @@ class _Pass:
                     part.close()
                 await self._pass_over()
             self._beside.cancel_scope.cancel()
+        del self._beside, self._parts  # a quiet shard may be one for long
         self._drained = all(lane.drained for lane in lanes)
         return bool(goes_on) and self._drained
 
@@ -137,9 +196,9 @@ class _Pass:
             return not (self._tumbling or len(self._standing.progress) or any(lane.resumes for lane in lanes))
 
         while not pages or await self._hand_out(pages.pop()):
-            page = await self._reads.next(rests)
+            page = await self.reads.next(rests)
             if page is None:
-                return not self._reads.over
+                return not self.reads.over
             pages.append(page)
             del page  # as above
         return False
@@ -200,3 +259,7 @@ class _Pass:
             lanes=told(self._lanes, watermark),
             window=self._tumbling.row if self._tumbling else None,
         )
+
+
+def _always() -> bool:
+    return True

@@ -16,6 +16,8 @@ from poller.model.record import Page, Position, Record
 class Standing:
     """The records of one partition between their read and their settlement."""
 
+    __slots__ = ("_attempt", "_behind", "_freed", "_holder", "_position", "_shard", "_tools", "caught_up", "progress")
+
     def __init__(self, tools: Tools, shard: str, holder: Holder, position: Position | None = None) -> None:
         self.progress = progress.Progress(by_receipt=tools.source.redelivers)
         self.caught_up = False
