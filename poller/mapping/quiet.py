@@ -24,8 +24,8 @@ _EACH = 8
 """Reads for which it is worth while to begin a task."""
 _TOGETHER = 0.01
 """Seconds by which a read may come too soon, so that what is due in one slot is begun at once."""
-_WITHIN = 0.2
-"""Of the interval between two reads of one shard: the time within which those that are due together are all begun."""
+_WITHIN, _WITHIN_AT_MOST = 0.2, 1.0
+"""Of the interval between two reads of one shard, and seconds: within that time those that are due together are begun."""
 _TAKES = 0.02
 """Seconds that a read is taken to take before the first, which asks for an iterator, too."""
 _WEIGHT = 0.1
@@ -99,7 +99,7 @@ class Quiets(Generic[T]):
         """
         self._now = now
         self._resume = resume
-        self._within = _WITHIN * interval
+        self._within = min(_WITHIN * interval, _WITHIN_AT_MOST)
         self._waiting: list[tuple[float, int, Watched[T]]] = []
         self._order = count()
         self._due: deque[Watched[T]] = deque()
@@ -138,10 +138,12 @@ class Quiets(Generic[T]):
         heapq.heappush(self._waiting, (due, next(self._order), watched))
 
     async def _sleep(self) -> None:
-        """Sleep until a shard is due."""
-        if not self._waiting or self._waiting[0][0] > self._now():
+        """Sleep until a shard is due, or until what was due should have been begun: reads may hang."""
+        now = self._now()
+        wake = min(self._waiting[0][0] if self._waiting else math.inf, now + self._within if self._due else math.inf)
+        if wake > now:
             with anyio.CancelScope() as self._nap:
-                await anyio.sleep(self._waiting[0][0] - self._now() if self._waiting else math.inf)
+                await anyio.sleep(wake - now)
 
     async def _read(self) -> None:
         """Read what is due, one after the other; then wait until more is, unless enough others do."""

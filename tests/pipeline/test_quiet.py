@@ -5,14 +5,20 @@ from __future__ import annotations
 from functools import partial
 
 import anyio
+import msgspec
 import pytest
 import trio
 
+from poller.mapping.quiet import readers
+from poller.mapping.row import decode_shard, encode
 from poller.mapping.stop import Stop
 from poller.model.errors import Transient
-from poller.model.facts import ShardMoved
+from poller.model.facts import ShardMoved, SourceRead
 from poller.model.outcome import Failed, Replied
-from tests.pipeline.doubles import FakeFunction, FakeStream, until, virtual, world
+from poller.model.ports import Admit
+from poller.model.record import Cursor, Page
+from poller.stores.memory import MemoryStore
+from tests.pipeline.doubles import FakeFunction, FakeStream, Shard, now, until, virtual, world
 
 SHARDS = [f"shard-{number}" for number in range(1, 51)]
 
@@ -40,6 +46,90 @@ async def test_an_idle_shard_has_no_task():
         await until(lambda: len([fact for fact in mapping.told(ShardMoved) if fact.to == "owned"]) == 51)
         await anyio.sleep(5)
         assert await fewest_tasks() <= before + 8  # those that read them all
+
+
+class Hanging(FakeStream):
+    """Some shards answer after ten minutes only, and then well; reads of one that is admitted hang behind that."""
+
+    hanging: frozenset[str] = frozenset()
+
+    async def read(self, partition: str, cursor: Cursor, limit: int, admit: Admit) -> Page:
+        if partition in self.hanging:
+            self.reads.append((partition, now()))
+            await admit(1_000_000)
+            await anyio.sleep(600)
+        return await super().read(partition, cursor, limit, admit)
+
+
+@virtual
+async def test_quiet_shards_whose_reads_hang_hold_up_no_other_and_no_stop_and_give_back_their_room_in_memory():
+    stream, function = Hanging(), FakeFunction()
+    stream.shards |= {shard: Shard() for shard in SHARDS}
+    async with world(stream, function) as mapping:
+        await anyio.sleep(5)
+        stream.hanging = frozenset(SHARDS[:40])
+        await anyio.sleep(5)
+        assert mapping.tools.budget.used_bytes == 80_000_000
+        stream.put(SHARDS[45], 3)
+        await until(lambda: len(function.succeeded) == 3, within=5)
+        reads = len(stream.reads)
+        await anyio.sleep(10)
+        assert len(stream.reads) - reads >= 90, "11 shards are still read each second"
+        stopped = anyio.current_time()
+    assert anyio.current_time() - stopped < 1
+    assert mapping.tools.budget.used_bytes == 0
+    assert {fact.shard for fact in mapping.told(ShardMoved) if fact.to == "released"} == {"shard-0", *SHARDS}
+
+
+@virtual
+async def test_a_quiet_shard_that_cannot_be_read_is_told_waits_longer_each_time_and_is_quiet_again_when_it_can():
+    stream, function = FakeStream(), FakeFunction()
+    async with world(stream, function) as mapping:
+        await anyio.sleep(5)
+        quiet = await fewest_tasks()
+        stream.failures += [Transient("no answer")] * 5
+        before = len(stream.reads)
+        await until(lambda: not stream.failures)
+        (_, first), *_, (_, last) = stream.reads[before:]
+        assert last - first > 0.2 + 0.4 + 0.8, "half of that is chance's"
+        assert [fact.reason for fact in mapping.told(SourceRead) if fact.outcome == "error"] == ["no answer"] * 5
+        await anyio.sleep(5)
+        assert await fewest_tasks() <= quiet
+        stream.put("shard-0", 3)
+        await until(lambda: len(function.succeeded) == 3, within=2)
+
+
+@pytest.mark.parametrize("owner", ["", "another"])
+@virtual
+async def test_a_quiet_shard_whose_row_another_replica_has_written_is_let_go(owner: str):
+    """Its row is put off and then written by nobody: the next write finds out."""
+    stream, function = FakeStream(), FakeFunction()
+    async with MemoryStore().open() as store, world(stream, function, store) as mapping:
+        await anyio.sleep(5)
+        (key, row), *_ = [each async for each in store.scan("m/") if each[0].endswith("/shard-0")]
+        stolen = msgspec.structs.replace(decode_shard(row.value), owner=owner)
+        await store.put(key, encode(stolen), row.version)
+        stream.put("shard-0", 1)
+        await until(lambda: any(fact.to == "released" for fact in mapping.told(ShardMoved)))
+
+
+@pytest.mark.parametrize(
+    ("due", "reading", "takes", "wanted"),
+    [
+        (0, 0, 0.01, 0),
+        (1, 0, 0.01, 1),
+        (8, 0, 0.0, 1),
+        (10, 0, 0.0, 2),
+        (200, 0, 0.0001, 8),
+        (1_000, 0, 0.01, 50),
+        (5_000, 0, 0.01, 250),
+        (5_000, 300, 0.01, 200),
+        (5_000, 500, 0.01, 0),
+        (20, 400, 60.0, 20),
+    ],
+)
+def test_as_many_tasks_read_as_get_through_what_is_due_in_time(due: int, reading: int, takes: float, wanted: int):
+    assert readers(due, reading, takes=takes, within=0.2) == wanted
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
