@@ -26,7 +26,7 @@ _TOGETHER = 0.01
 """Seconds by which a read may come too soon, so that what is due in one slot is begun at once."""
 _WITHIN, _WITHIN_AT_MOST = 0.2, 1.0
 """Of the interval between two reads of one shard, and seconds: within that time those that are due together are begun."""
-_TAKES = 0.02
+_TAKES = 0.005
 """Seconds that a read is taken to take before the first, which asks for an iterator, too."""
 _WEIGHT = 0.1
 """Of the newest read in how long one takes."""
@@ -104,6 +104,9 @@ class Quiets(Generic[T]):
         self._order = count()
         self._due: deque[Watched[T]] = deque()
         self._reading = 0
+        """Tasks that read."""
+        self._done = 0
+        """Reads that have ended lately."""
         self._takes = _TAKES
         """Seconds that a read takes, about."""
         self._free: list[anyio.Event] = []
@@ -124,12 +127,16 @@ class Quiets(Generic[T]):
                 now = self._now()
                 while self._waiting and self._waiting[0][0] <= now + _TOGETHER:
                     self._due.append(heapq.heappop(self._waiting)[2])
-                for _ in range(readers(len(self._due), self._reading, takes=self._takes, within=self._within)):
+                for _ in range(self._wanted()):
                     self._reading += 1
                     if self._free:
                         self._free.pop().set()
                     else:
                         tasks.start_soon(self._read)
+
+    def _wanted(self) -> int:
+        done, self._done = self._done, 0
+        return readers(len(self._due), self._reading, done, takes=self._takes, within=self._within)
 
     def _add(self, watched: Watched[T]) -> None:
         due = watched.shard.due
@@ -165,19 +172,22 @@ class Quiets(Generic[T]):
         if not watched.called:
             began = self._now()
             await watched.look(scope)
+            self._done += 1
             self._takes += _WEIGHT * (self._now() - began - self._takes)
         if not watched.called:
             self._add(watched)
 
 
-def readers(due: int, reading: int, *, takes: float, within: float) -> int:
-    """How many tasks to begin that read one shard after the other.
+def readers(due: int, reading: int, done: int, *, takes: float, within: float) -> int:
+    """How many tasks more are to read one shard after the other.
 
     Args:
         due: shards that wait to be read.
-        reading: tasks that read already, which may hang.
+        reading: tasks that read already.
+        done: reads that have ended since this was asked last; if none has, those that are under way hang.
         takes: seconds that a read takes.
-        within: seconds within which all are to be read.
+        within: seconds within which all are to be begun.
     """
     few = min(_FEW, math.ceil(due / _EACH))
-    return max(0, min(due, max(few, math.ceil(due * takes / within)), _MOST - reading))
+    wanted = max(few, math.ceil(due * takes / within)) - (reading if done else 0)
+    return max(0, min(due, wanted, _MOST - reading))

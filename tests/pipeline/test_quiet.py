@@ -114,22 +114,27 @@ async def test_a_quiet_shard_whose_row_another_replica_has_written_is_let_go(own
 
 
 @pytest.mark.parametrize(
-    ("due", "reading", "takes", "wanted"),
+    ("due", "reading", "done", "takes", "wanted"),
     [
-        (0, 0, 0.01, 0),
-        (1, 0, 0.01, 1),
-        (8, 0, 0.0, 1),
-        (10, 0, 0.0, 2),
-        (200, 0, 0.0001, 8),
-        (1_000, 0, 0.01, 50),
-        (5_000, 0, 0.01, 250),
-        (5_000, 300, 0.01, 200),
-        (5_000, 500, 0.01, 0),
-        (20, 400, 60.0, 20),
+        (0, 0, 0, 0.01, 0),
+        (1, 0, 0, 0.01, 1),
+        (8, 0, 0, 0.0, 1),
+        (10, 0, 0, 0.0, 2),
+        (200, 0, 0, 0.0001, 8),
+        (192, 8, 8, 0.0001, 0),
+        (192, 8, 0, 0.0001, 8),
+        (1_000, 0, 0, 0.01, 50),
+        (1_000, 40, 5, 0.01, 10),
+        (5_000, 0, 0, 0.01, 250),
+        (5_000, 300, 0, 0.01, 200),
+        (5_000, 500, 0, 0.01, 0),
+        (20, 400, 1, 60.0, 20),
     ],
 )
-def test_as_many_tasks_read_as_get_through_what_is_due_in_time(due: int, reading: int, takes: float, wanted: int):
-    assert readers(due, reading, takes=takes, within=0.2) == wanted
+def test_as_many_tasks_read_as_get_through_what_is_due_in_time(
+    due: int, reading: int, done: int, takes: float, wanted: int
+):
+    assert readers(due, reading, done, takes=takes, within=0.2) == wanted
 
 
 @pytest.mark.parametrize("lanes", [1, 3])
