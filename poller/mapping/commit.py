@@ -46,7 +46,7 @@ class Checkpoint:
         self._wrote: anyio.Event | None = None
         """Set when the writing under way has ended, for those who wait for that."""
         self._anew = False
-        self._unanswered: frozenset[bytes] = frozenset()
+        self._unanswered: tuple[bytes, ...] = ()
         """What was sent in the name of this version, and may be stored or not."""
 
     @property
@@ -192,7 +192,7 @@ class Checkpoint:
         """Write, whatever became of earlier tries: one that failed, or was cancelled, may have written all the same."""
         while True:
             doubt, again = self._unanswered, False
-            self._unanswered = doubt | {value}
+            self._unanswered = (*doubt, value)
             try:
                 try:
                     version = await self._tools.store.put(self.key, value, self.version)
@@ -201,15 +201,15 @@ class Checkpoint:
                     version = await self._again(error, lambda: self._tools.store.put(self.key, value, self.version))
             except Superseded:
                 stored = await self._patiently(lambda: self._tools.store.get(self.key))
-                sent = doubt | ({value} if again else set())
+                sent = (*doubt, value) if again else doubt
                 if stored is None or stored.version != self.version + 1 or stored.value not in sent:
                     raise
                 version = stored.version
                 if stored.value != value and stored.value in doubt:
                     self.row, self.version = decode_shard(stored.value), version
-                    self._unanswered = frozenset()
+                    self._unanswered = ()
                     continue
-            self._unanswered = frozenset()
+            self._unanswered = ()
             return version
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:

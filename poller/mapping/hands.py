@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,8 @@ from poller.model.errors import Superseded
 from poller.model.facts import ShardMoved, ShardPassed
 from poller.model.record import Cursor
 
+_AT_ONCE = 32
+"""Shards claimed at the same time: all at once, as at a start, would leave holes in memory."""
 _FLUSH_EVERY = 0.5
 """Seconds between two looks for rows that have to be written now."""
 
@@ -86,6 +89,8 @@ class Hands:
         """Where shards begin whose position is the newest record's."""
         self.inherited: frozenset[str] = frozenset()
         """Shards that were ours before this began: others may have thought them free while nobody served the stream."""
+        self._taken: deque[Run] = deque()
+        self._beginning = 0
         self._tools = tools
         self._fleet = tools.fleet
         self._rows = rows
@@ -111,7 +116,19 @@ class Hands:
     def take(self, run: Run) -> None:
         """Take a shard that may be taken."""
         self.running[run.shard] = run
-        self._go_on(run)
+        if run.paused or run.seek or run.checkpoint.row.lanes or self._tools.policy.tumbling:
+            self._go_on(run)
+            return
+        self._taken.append(run)
+        if self._beginning < _AT_ONCE:
+            self._beginning += 1
+            self._tasks.start_soon(self._begin)
+
+    async def _begin(self) -> None:
+        """Claim what was taken and is quiet as far as anybody knows: one that has work to do gets a task for it."""
+        while self._taken:
+            await self._process(self._taken.popleft())
+        self._beginning -= 1
 
     def _go_on(self, run: Run) -> None:
         self._tasks.start_soon(self._process, run)

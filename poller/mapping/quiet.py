@@ -24,10 +24,10 @@ _EACH = 8
 """Reads for which it is worth while to begin a task."""
 _TOGETHER = 0.01
 """Seconds by which a read may come too soon, so that what is due in one slot is begun at once."""
-_WITHIN, _WITHIN_AT_MOST = 0.2, 1.0
+_WITHIN, _WITHIN_AT_MOST = 0.5, 1.0
 """Of the interval between two reads of one shard, and seconds: within that time those that are due together are begun."""
-_TAKES = 0.005
-"""Seconds that a read is taken to take before the first, which asks for an iterator, too."""
+_TAKES = 0.01
+"""Seconds that a read is taken to take before the first; that of each shard asks for an iterator, too, and is not counted."""
 _WEIGHT = 0.1
 """Of the newest read in how long one takes."""
 
@@ -169,10 +169,12 @@ class Quiets(Generic[T]):
         return True
 
     async def _read_one(self, watched: Watched[T], scope: anyio.CancelScope) -> None:
-        if not watched.called:
-            began = self._now()
-            await watched.look(scope)
-            self._done += 1
+        if watched.called:
+            return
+        first, began = watched.shard.due == -math.inf, self._now()
+        await watched.look(scope)
+        self._done += 1
+        if not first:
             self._takes += _WEIGHT * (self._now() - began - self._takes)
         if not watched.called:
             self._add(watched)

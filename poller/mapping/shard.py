@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Literal, TypeAlias
 
 import anyio
@@ -69,7 +69,7 @@ class Shard:
                     return came
                 await level.store()
                 self._cursor, stored = Cursor(position=self._checkpoint.position), ()
-            self._pass = self._of(stored or (LaneRow(),) * lanes, until="")
+            self._pass = self._of(stored or _fresh(lanes), until="")
         return await self._pass.run()
 
     @property
@@ -110,7 +110,7 @@ class _Pass:
         self._retention = retention
         self._until = until
         self._opened_with = self._stored = tuple(lanes)
-        self._lanes = list(lanes)
+        self._lanes = self._stored
         self._ended = self._drained = False
         """The shard's last page was handed out; the lanes have delivered everything that was."""
         self._passes = False
@@ -152,7 +152,7 @@ class _Pass:
         while self._tumbling or await self._first(pages, None if waits else _always):
             if not await self._deliver(pages, self._stored):
                 return "ended" if self._ended and self._drained else "stopped"
-            self._stored = (LaneRow(),) * len(self._stored)
+            self._stored = _fresh(len(self._stored))
         quiet = not (self._tools.stop.is_set() or self.reads.over)
         return "quiet" if quiet else "stopped"
 
@@ -247,7 +247,7 @@ class _Pass:
     async def _settle(self, lane: int, settled: Batch, row: LaneRow) -> None:
         """A lane has settled records, or spent an attempt: store it, then let the records go."""
         done = settled[-1].id if settled else self._lanes[lane].done
-        self._lanes[lane] = msgspec.structs.replace(row, done=done)
+        self._lanes = (*self._lanes[:lane], msgspec.structs.replace(row, done=done), *self._lanes[lane + 1 :])
         self._standing.left(settled)
         await self._checkpoint.save(self._row, urgent=not settled or row.tried > 0)  # a budget outlives a crash
         self._standing.stands(self._checkpoint.position)
@@ -259,6 +259,12 @@ class _Pass:
             lanes=told(self._lanes, watermark),
             window=self._tumbling.row if self._tumbling else None,
         )
+
+
+@cache
+def _fresh(lanes: int) -> tuple[LaneRow, ...]:
+    """Lanes of which nothing is known, the same for all shards."""
+    return (LaneRow(),) * lanes
 
 
 def _always() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from sys import intern
 from typing import Any
 
 from poller.aws.errors import translated
@@ -110,7 +111,7 @@ def _identity(stream: dict[str, Any]) -> str:
 def _partition(shard: dict[str, Any]) -> Partition:
     parent = shard.get("ParentShardId")
     return Partition(
-        id=shard["ShardId"],
+        id=intern(shard["ShardId"]),  # it is kept by many, and listed again and again
         parents=(parent,) if parent else (),
         closed=bool(shard.get("SequenceNumberRange", {}).get("EndingSequenceNumber")),
     )

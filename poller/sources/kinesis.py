@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from sys import intern
 from typing import Any
 
 from poller.aws.errors import translated
@@ -18,8 +19,8 @@ from poller.sources.stream import Stream, listed
 
 _LIMIT = 10_000
 """Records a GetRecords answers at most."""
-_SHARDS = 1_000
-"""Shards a ListShards answers at most."""
+_SHARDS = 250
+"""Shards of one ListShards: a fourth of what it answers at most, and of what it takes of memory to read the answer."""
 _LISTINGS = 3
 """Listings begun before one is given up whose tokens expire under way."""
 
@@ -125,7 +126,7 @@ class _OpenStream(Stream):
 def _partition(shard: dict[str, Any]) -> Partition:
     parents = (shard.get("ParentShardId"), shard.get("AdjacentParentShardId"))
     return Partition(
-        id=shard["ShardId"],
+        id=intern(shard["ShardId"]),  # it is kept by many, and listed again and again
         parents=tuple(parent for parent in parents if parent),
         closed=bool(shard["SequenceNumberRange"].get("EndingSequenceNumber")),
     )
