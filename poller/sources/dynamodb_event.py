@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -18,7 +18,9 @@ from msgspec.structs import astuple
 from poller.model.errors import Transient
 from poller.model.record import After, At, Cursor, Page, Position, Record
 from poller.sources.arn import parse_arn
-from poller.sources.wire import ABSENT, present
+from poller.sources.wire import ABSENT, NOTHING, NULL, present
+
+T = TypeVar("T")
 
 _PAGE_BYTES = 1_000_000
 """A page is cut where its records, counted in DynamoDB's smaller way, would pass this."""
@@ -27,20 +29,20 @@ _PAGE_BYTES = 1_000_000
 class _Identity(msgspec.Struct, gc=False):
     """Who deleted the item: the API's model spells the names in capitals, its documentation and Lambda do not."""
 
-    Type: Raw = Raw(b"")
-    PrincipalId: Raw = Raw(b"")
-    type: Raw = Raw(b"")
-    principalId: Raw = Raw(b"")  # noqa: N815  -- the wire's name
+    Type: Raw = NOTHING
+    PrincipalId: Raw = NOTHING
+    type: Raw = NOTHING
+    principalId: Raw = NOTHING  # noqa: N815  -- the wire's name
 
 
 class _Change(msgspec.Struct, gc=False):
     SequenceNumber: str
     ApproximateCreationDateTime: float | None = None
-    Keys: Raw = Raw(b"")
-    NewImage: Raw = Raw(b"")
-    OldImage: Raw = Raw(b"")
-    SizeBytes: Raw = Raw(b"")
-    StreamViewType: Raw = Raw(b"")
+    Keys: Raw = NOTHING
+    NewImage: Raw = NOTHING
+    OldImage: Raw = NOTHING
+    SizeBytes: Raw = NOTHING
+    StreamViewType: str | None = None
 
 
 class _Record(msgspec.Struct, gc=False):
@@ -122,51 +124,79 @@ def _records(read: list[_Record], source: bytes, now: float) -> list[Record]:
     if not read:
         return []
     event_ids, names, changes, identities = zip(*map(astuple, read), strict=True)
-    sequences, created, *others = zip(*map(astuple, changes), strict=True)
-    keys, new, old, size, view = others
+    sequences, created, keys, new, old, size, views = zip(*map(astuple, changes), strict=True)
     key_texts, all_keys = _item_keys(keys)
-    times = {at: b"" if at is None else b'"ApproximateCreationDateTime":%r,' % at for at in set(created)}
-    pieces = zip(
-        repeat(b'{"eventID":'),
+    pieces = _woven(
+        b'{"eventID":',
         event_ids,
-        repeat(b',"eventName":'),
+        b',"eventName":',
         names,
-        repeat(source),
-        repeat(b"") if identities.count(None) == len(read) else map(_identity, identities),
-        repeat(b',"dynamodb":{'),
-        map(times.__getitem__, created),
+        source,
+        b"" if identities.count(None) == len(read) else list(map(_identity, identities)),
+        b',"dynamodb":{',
+        _each(_created, created),
         *_field(b'"Keys":', keys, b",", whole=all_keys),
         *_field(b'"NewImage":', new, b","),
         *_field(b'"OldImage":', old, b","),
-        repeat(b'"SequenceNumber":"'),
-        map(str.encode, sequences),
-        repeat(b'"'),
-        *_field(b',"SizeBytes":', size, b"", whole=_whole(size)),
-        *_field(b',"StreamViewType":', view, b"", whole=_whole(view)),
-        repeat(b"}}"),
+        b'"SequenceNumber":"',
+        list(map(str.encode, sequences)),
+        b'"',
+        *_field(b',"SizeBytes":', size),
+        _each(_view, views),
+        b"}}",
     )
-    arrived = [now if at is None else at for at in created] if None in times else created
+    arrived = [now if at is None else at for at in created] if None in created else created
     return list(map(Record, sequences, map(b"".join, pieces), arrived, key_texts))
 
 
-def _field(label: bytes, column: Sequence[Raw], end: bytes, *, whole: bool = False) -> Sequence[Iterable[bytes]]:
-    """A field of every record that has it, in pieces.
+def _woven(*parts: bytes | Sequence[bytes | Raw]) -> Iterable[tuple[bytes | Raw, ...]]:
+    """The pieces of each record.
+
+    Args:
+        parts: what all records say alike, and columns of what each says; texts that follow each other become one.
+    """
+    columns: list[Iterable[bytes | Raw]] = []
+    said = b""
+    for part in parts:
+        if isinstance(part, bytes):
+            said += part
+            continue
+        columns += [repeat(said), part] if said else [part]
+        said = b""
+    return zip(*columns, repeat(said))
+
+
+def _each(write: Callable[[T], bytes], values: Sequence[T]) -> bytes | Sequence[bytes]:
+    """A column of values of which a page has few different ones: what all records say where there is one only."""
+    first = values[0]
+    if values.count(first) == len(values):
+        return write(first)
+    written = {value: write(value) for value in set(values)}
+    return list(map(written.__getitem__, values))
+
+
+def _created(at: float | None) -> bytes:
+    return b"" if at is None else b'"ApproximateCreationDateTime":%r,' % at
+
+
+def _view(view: str | None) -> bytes:
+    return b"" if view is None else b',"StreamViewType":' + msgspec.json.encode(view)
+
+
+def _field(
+    label: bytes, column: Sequence[Raw], end: bytes = b"", *, whole: bool = False
+) -> Sequence[bytes | Sequence[bytes | Raw]]:
+    """A field of every record that has it, as parts of what is woven.
 
     Args:
         whole: every record is known to have it, so that nobody has to look.
     """
-    if whole:
-        return (repeat(label), column, repeat(end))
-    values = list(map(bytes, column))
-    if any(map(values.count, ABSENT)):
-        return ([b"" if value in ABSENT else b"%b%b%b" % (label, value, end) for value in values],)
-    return (repeat(label), values, repeat(end))
-
-
-def _whole(column: Sequence[Raw]) -> bool:
-    """Whether every record has a field whose values are short, plain texts; False also where that is not sure."""
-    together = b",%b," % b",".join(column)
-    return b",," not in together and b"null" not in together
+    lacking = 0 if whole else column.count(NOTHING) + column.count(NULL)
+    if lacking == len(column):
+        return ()
+    if lacking:
+        return ([b"" if value in (NOTHING, NULL) else b"%b%b%b" % (label, value, end) for value in column],)
+    return (label, column, end)
 
 
 def _identity(identity: _Identity | None) -> bytes:

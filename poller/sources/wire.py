@@ -6,6 +6,8 @@ from msgspec import Raw
 
 ABSENT = (b"", b"null")
 """What says that there is no value, which services and emulators use alike."""
+NOTHING, NULL = map(Raw, ABSENT)
+"""The same as values: of a field that is not there, and of one that is null."""
 
 
 def present(value: Raw) -> bytes:
