@@ -18,7 +18,7 @@ from msgspec.structs import astuple
 from poller.model.errors import Transient
 from poller.model.record import After, At, Cursor, Page, Position, Record
 from poller.sources.arn import parse_arn
-from poller.sources.wire import ABSENT, NOTHING, NULL, present
+from poller.sources.wire import ABSENT, NOTHING, NULL, UNREADABLE, present
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ class _Record(msgspec.Struct, gc=False):
     """A record on the wire. The frame says `eventVersion`, `eventSource` and `awsRegion`, as Lambda does."""
 
     eventID: Raw  # noqa: N815  -- the wire's name
-    eventName: Raw  # noqa: N815
+    eventName: str  # noqa: N815
     dynamodb: _Change
     userIdentity: _Identity | None = None  # noqa: N815
 
@@ -62,7 +62,7 @@ class _Page(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Page)
 _keys_decoder = msgspec.json.Decoder(dict[str, Any])
 _keys_encoder = msgspec.json.Encoder(order="sorted")
-_PLAIN_KEYS = re.compile(rb'\{"([^"\\]*)":\{"[A-Z]+":"[^"\\]*"\}(?:,"([^"\\]*)":\{"[A-Z]+":"[^"\\]*"\})?\}')
+_PLAIN_KEYS = re.compile(rb'\{"([^"\\]*)":\{"([A-Z]+)":"[^"\\]*"\}(?:,"([^"\\]*)":\{"([A-Z]+)":"[^"\\]*"\})?\}')
 """One or two attributes without space between and escapes within: as the encoder writes them, when they are in order."""
 
 
@@ -104,7 +104,7 @@ def cut_dynamodb(body: bytes | bytearray, *, frame: DynamoDBFrame, position: Pos
     try:
         page = _decoder.decode(body)
         records = _records(page.Records, frame.source, now)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Transient(f"dynamodbstreams GetRecords: the answer cannot be read: {error}") from error
     kept = records
     if isinstance(position, At):
@@ -124,13 +124,12 @@ def _records(read: list[_Record], source: bytes, now: float) -> list[Record]:
     if not read:
         return []
     event_ids, names, changes, identities = zip(*map(astuple, read), strict=True)
-    sequences, created, keys, new, old, size, views = zip(*map(astuple, changes), strict=True)
+    sequences, created, keys, new, old, sizes, views = zip(*map(astuple, changes), strict=True)
     key_texts, all_keys = _item_keys(keys)
     pieces = _woven(
         b'{"eventID":',
         event_ids,
-        b',"eventName":',
-        names,
+        _each(_name, names),
         source,
         b"" if identities.count(None) == len(read) else list(map(_identity, identities)),
         b',"dynamodb":{',
@@ -141,7 +140,7 @@ def _records(read: list[_Record], source: bytes, now: float) -> list[Record]:
         b'"SequenceNumber":"',
         list(map(str.encode, sequences)),
         b'"',
-        *_field(b',"SizeBytes":', size),
+        *_field(b',"SizeBytes":', sizes),
         _each(_view, views),
         b"}}",
     )
@@ -173,6 +172,10 @@ def _each(write: Callable[[T], bytes], values: Sequence[T]) -> bytes | Sequence[
         return write(first)
     written = {value: write(value) for value in set(values)}
     return list(map(written.__getitem__, values))
+
+
+def _name(name: str) -> bytes:
+    return b',"eventName":' + msgspec.json.encode(name)
 
 
 def _created(at: float | None) -> bytes:
@@ -215,18 +218,23 @@ def _item_keys(column: Sequence[Raw]) -> tuple[list[str], bool]:
     """
     together = b"\n".join(column)
     first = _PLAIN_KEYS.match(together)
-    if first and (first[2] is None or first[1] < first[2]):
-        attributes = b",".join(
-            [b'"%b":\\{"[A-Z]+":"[^"\\\\\n]*"\\}' % re.escape(name) for name in first.groups() if name]
-        )
+    if first and (first[3] is None or first[1] < first[3]) and b"\\" not in together:
+        # Without escapes quotes only open and close texts: none reaches into the next record's.
+        attributes = b",".join([b'"%b":\\{"%b":"[^"]*"\\}' % (re.escape(name), kind) for name, kind in _pairs(first)])
         if re.fullmatch(b"\\{%b\\}(?:\n\\{%b\\})*+" % (attributes, attributes), together):
             return together.decode().split("\n"), True
     return ["" if each in ABSENT else _item_key(each) for each in map(bytes, column)], False
 
 
+def _pairs(plain: re.Match[bytes]) -> list[tuple[bytes, bytes]]:
+    """The names of one item's key attributes, each with its type, which a table has the same for all items."""
+    name, kind, *more = plain.groups()
+    return [(name, kind), (more[0], more[1])] if more[0] is not None else [(name, kind)]
+
+
 def _item_key(keys: bytes) -> str:
     """The same text for every record of an item, in whatever order its attributes came."""
     plain = _PLAIN_KEYS.fullmatch(keys)
-    if plain and (plain[2] is None or plain[1] < plain[2]):
+    if plain and (plain[3] is None or plain[1] < plain[3]):
         return keys.decode()
     return _keys_encoder.encode(_keys_decoder.decode(keys)).decode()
