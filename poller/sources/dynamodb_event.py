@@ -194,12 +194,19 @@ def _field(
     Args:
         whole: every record is known to have it, so that nobody has to look.
     """
-    lacking = 0 if whole else column.count(NOTHING) + column.count(NULL)
+    if not whole and column.count(NULL):
+        column = [NOTHING if value == NULL else value for value in column]
+    lacking = 0 if whole else column.count(NOTHING)
+    if not lacking:
+        return (label, column, end)
     if lacking == len(column):
         return ()
-    if lacking:
-        return ([b"" if value in (NOTHING, NULL) else b"%b%b%b" % (label, value, end) for value in column],)
-    return (label, column, end)
+    here = list(map(NOTHING.__ne__, column))
+    return (
+        list(map((b"", label).__getitem__, here)),
+        column,
+        list(map((b"", end).__getitem__, here)) if end else b"",
+    )
 
 
 def _identity(identity: _Identity | None) -> bytes:
