@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -18,7 +18,9 @@ from msgspec.structs import astuple
 from poller.model.errors import Transient
 from poller.model.record import After, At, Cursor, Page, Position, Record
 from poller.sources.arn import parse_arn
-from poller.sources.wire import ABSENT, present
+from poller.sources.wire import ABSENT, NOTHING, NULL, UNREADABLE, present
+
+T = TypeVar("T")
 
 _PAGE_BYTES = 1_000_000
 """A page is cut where its records, counted in DynamoDB's smaller way, would pass this."""
@@ -27,27 +29,27 @@ _PAGE_BYTES = 1_000_000
 class _Identity(msgspec.Struct, gc=False):
     """Who deleted the item: the API's model spells the names in capitals, its documentation and Lambda do not."""
 
-    Type: Raw = Raw(b"")
-    PrincipalId: Raw = Raw(b"")
-    type: Raw = Raw(b"")
-    principalId: Raw = Raw(b"")  # noqa: N815  -- the wire's name
+    Type: Raw = NOTHING
+    PrincipalId: Raw = NOTHING
+    type: Raw = NOTHING
+    principalId: Raw = NOTHING  # noqa: N815  -- the wire's name
 
 
 class _Change(msgspec.Struct, gc=False):
     SequenceNumber: str
     ApproximateCreationDateTime: float | None = None
-    Keys: Raw = Raw(b"")
-    NewImage: Raw = Raw(b"")
-    OldImage: Raw = Raw(b"")
-    SizeBytes: Raw = Raw(b"")
-    StreamViewType: Raw = Raw(b"")
+    Keys: Raw = NOTHING
+    NewImage: Raw = NOTHING
+    OldImage: Raw = NOTHING
+    SizeBytes: Raw = NOTHING
+    StreamViewType: str | None = None
 
 
 class _Record(msgspec.Struct, gc=False):
     """A record on the wire. The frame says `eventVersion`, `eventSource` and `awsRegion`, as Lambda does."""
 
     eventID: Raw  # noqa: N815  -- the wire's name
-    eventName: Raw  # noqa: N815
+    eventName: str  # noqa: N815
     dynamodb: _Change
     userIdentity: _Identity | None = None  # noqa: N815
 
@@ -60,7 +62,7 @@ class _Page(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Page)
 _keys_decoder = msgspec.json.Decoder(dict[str, Any])
 _keys_encoder = msgspec.json.Encoder(order="sorted")
-_PLAIN_KEYS = re.compile(rb'\{"([^"\\]*)":\{"[A-Z]+":"[^"\\]*"\}(?:,"([^"\\]*)":\{"[A-Z]+":"[^"\\]*"\})?\}')
+_PLAIN_KEYS = re.compile(rb'\{"([^"\\]*)":\{"([A-Z]+)":"[^"\\]*"\}(?:,"([^"\\]*)":\{"([A-Z]+)":"[^"\\]*"\})?\}')
 """One or two attributes without space between and escapes within: as the encoder writes them, when they are in order."""
 
 
@@ -102,7 +104,7 @@ def cut_dynamodb(body: bytes | bytearray, *, frame: DynamoDBFrame, position: Pos
     try:
         page = _decoder.decode(body)
         records = _records(page.Records, frame.source, now)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Transient(f"dynamodbstreams GetRecords: the answer cannot be read: {error}") from error
     kept = records
     if isinstance(position, At):
@@ -122,51 +124,89 @@ def _records(read: list[_Record], source: bytes, now: float) -> list[Record]:
     if not read:
         return []
     event_ids, names, changes, identities = zip(*map(astuple, read), strict=True)
-    sequences, created, *others = zip(*map(astuple, changes), strict=True)
-    keys, new, old, size, view = others
+    sequences, created, keys, new, old, sizes, views = zip(*map(astuple, changes), strict=True)
     key_texts, all_keys = _item_keys(keys)
-    times = {at: b"" if at is None else b'"ApproximateCreationDateTime":%r,' % at for at in set(created)}
-    pieces = zip(
-        repeat(b'{"eventID":'),
+    pieces = _woven(
+        b'{"eventID":',
         event_ids,
-        repeat(b',"eventName":'),
-        names,
-        repeat(source),
-        repeat(b"") if identities.count(None) == len(read) else map(_identity, identities),
-        repeat(b',"dynamodb":{'),
-        map(times.__getitem__, created),
+        _each(_name, names),
+        source,
+        b"" if identities.count(None) == len(read) else list(map(_identity, identities)),
+        b',"dynamodb":{',
+        _each(_created, created),
         *_field(b'"Keys":', keys, b",", whole=all_keys),
         *_field(b'"NewImage":', new, b","),
         *_field(b'"OldImage":', old, b","),
-        repeat(b'"SequenceNumber":"'),
-        map(str.encode, sequences),
-        repeat(b'"'),
-        *_field(b',"SizeBytes":', size, b"", whole=_whole(size)),
-        *_field(b',"StreamViewType":', view, b"", whole=_whole(view)),
-        repeat(b"}}"),
+        b'"SequenceNumber":"',
+        list(map(str.encode, sequences)),
+        b'"',
+        *_field(b',"SizeBytes":', sizes),
+        _each(_view, views),
+        b"}}",
     )
-    arrived = [now if at is None else at for at in created] if None in times else created
+    arrived = [now if at is None else at for at in created] if None in created else created
     return list(map(Record, sequences, map(b"".join, pieces), arrived, key_texts))
 
 
-def _field(label: bytes, column: Sequence[Raw], end: bytes, *, whole: bool = False) -> Sequence[Iterable[bytes]]:
-    """A field of every record that has it, in pieces.
+def _woven(*parts: bytes | Sequence[bytes | Raw]) -> Iterable[tuple[bytes | Raw, ...]]:
+    """The pieces of each record.
+
+    Args:
+        parts: what all records say alike, and columns of what each says; texts that follow each other become one.
+    """
+    columns: list[Iterable[bytes | Raw]] = []
+    said = b""
+    for part in parts:
+        if isinstance(part, bytes):
+            said += part
+            continue
+        columns += [repeat(said), part] if said else [part]
+        said = b""
+    return zip(*columns, repeat(said))
+
+
+def _each(write: Callable[[T], bytes], values: Sequence[T]) -> bytes | Sequence[bytes]:
+    """A column of values of which a page has few different ones: what all records say where there is one only."""
+    first = values[0]
+    if values.count(first) == len(values):
+        return write(first)
+    written = {value: write(value) for value in set(values)}
+    return list(map(written.__getitem__, values))
+
+
+def _name(name: str) -> bytes:
+    return b',"eventName":' + msgspec.json.encode(name)
+
+
+def _created(at: float | None) -> bytes:
+    return b"" if at is None else b'"ApproximateCreationDateTime":%r,' % at
+
+
+def _view(view: str | None) -> bytes:
+    return b"" if view is None else b',"StreamViewType":' + msgspec.json.encode(view)
+
+
+def _field(
+    label: bytes, column: Sequence[Raw], end: bytes = b"", *, whole: bool = False
+) -> Sequence[bytes | Sequence[bytes | Raw]]:
+    """A field of every record that has it, as parts of what is woven.
 
     Args:
         whole: every record is known to have it, so that nobody has to look.
     """
-    if whole:
-        return (repeat(label), column, repeat(end))
-    values = list(map(bytes, column))
-    if any(map(values.count, ABSENT)):
-        return ([b"" if value in ABSENT else b"%b%b%b" % (label, value, end) for value in values],)
-    return (repeat(label), values, repeat(end))
-
-
-def _whole(column: Sequence[Raw]) -> bool:
-    """Whether every record has a field whose values are short, plain texts; False also where that is not sure."""
-    together = b",%b," % b",".join(column)
-    return b",," not in together and b"null" not in together
+    if not whole and column.count(NULL):
+        column = [NOTHING if value == NULL else value for value in column]
+    lacking = 0 if whole else column.count(NOTHING)
+    if not lacking:
+        return (label, column, end)
+    if lacking == len(column):
+        return ()
+    here = list(map(NOTHING.__ne__, column))
+    return (
+        list(map((b"", label).__getitem__, here)),
+        column,
+        list(map((b"", end).__getitem__, here)) if end else b"",
+    )
 
 
 def _identity(identity: _Identity | None) -> bytes:
@@ -185,18 +225,23 @@ def _item_keys(column: Sequence[Raw]) -> tuple[list[str], bool]:
     """
     together = b"\n".join(column)
     first = _PLAIN_KEYS.match(together)
-    if first and (first[2] is None or first[1] < first[2]):
-        attributes = b",".join(
-            [b'"%b":\\{"[A-Z]+":"[^"\\\\\n]*"\\}' % re.escape(name) for name in first.groups() if name]
-        )
+    if first and (first[3] is None or first[1] < first[3]) and b"\\" not in together:
+        # Without escapes quotes only open and close texts: none reaches into the next record's.
+        attributes = b",".join([b'"%b":\\{"%b":"[^"]*"\\}' % (re.escape(name), kind) for name, kind in _pairs(first)])
         if re.fullmatch(b"\\{%b\\}(?:\n\\{%b\\})*+" % (attributes, attributes), together):
             return together.decode().split("\n"), True
     return ["" if each in ABSENT else _item_key(each) for each in map(bytes, column)], False
 
 
+def _pairs(plain: re.Match[bytes]) -> list[tuple[bytes, bytes]]:
+    """The names of one item's key attributes, each with its type, which a table has the same for all items."""
+    name, kind, *more = plain.groups()
+    return [(name, kind), (more[0], more[1])] if more[0] is not None else [(name, kind)]
+
+
 def _item_key(keys: bytes) -> str:
     """The same text for every record of an item, in whatever order its attributes came."""
     plain = _PLAIN_KEYS.fullmatch(keys)
-    if plain and (plain[2] is None or plain[1] < plain[2]):
+    if plain and (plain[3] is None or plain[1] < plain[3]):
         return keys.decode()
     return _keys_encoder.encode(_keys_decoder.decode(keys)).decode()

@@ -15,11 +15,9 @@ from msgspec.structs import astuple
 from poller.model.errors import Transient
 from poller.model.record import After, Cursor, Page, Position, Record
 from poller.sources.arn import parse_arn
-from poller.sources.wire import ABSENT, present
+from poller.sources.wire import ABSENT, NOTHING, UNREADABLE, present
 
 _NOT_ENCRYPTED = (*ABSENT, b'"NONE"')
-_NOTHING = Raw(b"")
-"""A field that is not there."""
 
 
 class _Record(msgspec.Struct, gc=False):
@@ -27,9 +25,9 @@ class _Record(msgspec.Struct, gc=False):
 
     SequenceNumber: str
     Data: Raw
-    PartitionKey: Raw = _NOTHING  # not there on streams that distribute records by themselves
-    ApproximateArrivalTimestamp: Raw = _NOTHING
-    EncryptionType: Raw = _NOTHING
+    PartitionKey: Raw = NOTHING  # not there on streams that distribute records by themselves
+    ApproximateArrivalTimestamp: Raw = NOTHING
+    EncryptionType: Raw = NOTHING
 
 
 class _Page(msgspec.Struct):
@@ -89,7 +87,7 @@ def cut_kinesis(
     try:
         page = _decoder.decode(body)
         records = _records(page.Records, frame, shard, now) if page.Records else ()
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Transient(f"kinesis GetRecords: the answer cannot be read: {error}") from error
     behind = (page.MillisBehindLatest or 0.0) / 1000
     if records:
@@ -134,7 +132,7 @@ def _records(read: list[_Record], frame: KinesisFrame, shard: str, now: float) -
 
 def _ends(encryptions: Sequence[Raw]) -> Iterable[bytes]:
     """What stands behind the arrival of each record."""
-    if encryptions.count(_NOTHING) == len(encryptions):
+    if encryptions.count(NOTHING) == len(encryptions):
         return repeat(b"}}")
     texts = list(map(bytes, encryptions))
     ends = {text: _end(text) for text in {*texts}}
