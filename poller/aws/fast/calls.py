@@ -15,6 +15,7 @@ from msgspec.json import encode
 
 from poller.aws.calls import Answer, HotService
 from poller.aws.errors import FOREIGN_ERRORS, translated, translated_error
+from poller.aws.fast.bodies import batch_body, receive_body
 from poller.aws.fast.connection import Overdue
 from poller.aws.fast.exchange import Exchange, ServersTime
 from poller.aws.fast.forms import Client, form_of, rehearse
@@ -99,32 +100,18 @@ class FastCalls:
         self, queue_url: str, *, count: int, wait: int, admit: Admit, visibility: int | None = None
     ) -> Coroutine[Any, Any, bytes | bytearray]:
         """ReceiveMessage: see `HotCalls`."""
-        parameters: dict[str, object] = {
-            "QueueUrl": queue_url,
-            "MaxNumberOfMessages": count,
-            "WaitTimeSeconds": wait,
-            "MessageSystemAttributeNames": ["All"],
-            "MessageAttributeNames": ["All"],
-        }
-        if visibility is not None:
-            parameters["VisibilityTimeout"] = visibility
-        return self._ask_queue(_RECEIVE, parameters, admit)
+        body, digest = receive_body(queue_url, count, wait, visibility)
+        return self._ask_queue(_RECEIVE, body, admit, digest)
 
-    def delete_message_batch(
-        self, queue_url: str, entries: Sequence[tuple[str, str]]
-    ) -> Coroutine[Any, Any, bytes | bytearray]:
+    def delete_message_batch(self, queue_url: str, receipts: Sequence[str]) -> Coroutine[Any, Any, bytes | bytearray]:
         """DeleteMessageBatch: see `HotCalls`."""
-        listed = [{"Id": entry, "ReceiptHandle": receipt} for entry, receipt in entries]
-        parameters = {"QueueUrl": queue_url, "Entries": listed}
-        return self._ask_queue("DeleteMessageBatch", parameters)
+        return self._ask_queue("DeleteMessageBatch", batch_body(queue_url, receipts))
 
     def change_message_visibility_batch(
-        self, queue_url: str, entries: Sequence[tuple[str, str]], *, timeout: int
+        self, queue_url: str, receipts: Sequence[str], *, timeout: int
     ) -> Coroutine[Any, Any, bytes | bytearray]:
         """ChangeMessageVisibilityBatch: see `HotCalls`."""
-        listed = [{"Id": entry, "ReceiptHandle": receipt, "VisibilityTimeout": timeout} for entry, receipt in entries]
-        parameters = {"QueueUrl": queue_url, "Entries": listed}
-        return self._ask_queue("ChangeMessageVisibilityBatch", parameters)
+        return self._ask_queue("ChangeMessageVisibilityBatch", batch_body(queue_url, receipts, timeout))
 
     async def invoke(self, function: str, event: bytes, *, timeout: float, trace: str = "") -> Answer:
         """Invoke: see `HotCalls`."""
@@ -140,11 +127,11 @@ class FastCalls:
         return Answer(status=reply.status, headers=reply.headers(), body=bytes(reply.body))
 
     async def _ask_queue(
-        self, operation: str, parameters: Mapping[str, object], admit: Admit | None = None
+        self, operation: str, body: bytes, admit: Admit | None = None, digest: str = ""
     ) -> bytes | bytearray:
         exchange = self._exchanges.get((operation, None)) or await self._for_queue(operation)
         try:
-            reply = await exchange.send(encode(parameters), admit=admit)
+            reply = await exchange.send(body, admit=admit, digest=digest)
             if reply.status < 300:
                 return reply.body
             raise ClientError(reply.parsed(), operation)

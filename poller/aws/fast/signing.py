@@ -91,6 +91,16 @@ class Heads:
         self._sign = _Hmac(b"")
         self._canonical = sha256()
         self._head = b""
+        self._again: dict[tuple[str, bytes], bytes] = {}
+
+    def again(self, digest: str, length: int, keys: Keys, moment: int, *, more: bytes = b"") -> bytes:
+        """The same as `head`, for one of the few requests that are sent again and again: within a second, it is made once."""
+        if moment != self._moment or keys != self._keys:
+            self._begin(keys, moment)
+        head = self._again.get((digest, more))
+        if head is None:
+            head = self._again[digest, more] = self.head(digest, length, keys, moment, more=more)
+        return head
 
     def head(self, digest: str, length: int, keys: Keys, moment: int, *, more: bytes = b"") -> bytes:
         """The head of one request, to its empty line.
@@ -132,6 +142,7 @@ class Heads:
             f"Authorization: AWS4-HMAC-SHA256 Credential={keys.access_key}/{scope}, "
             f"SignedHeaders={names}, Signature="
         ).encode()
+        self._again.clear()
         self._keys, self._moment = keys, moment
 
 
