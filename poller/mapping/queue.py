@@ -10,7 +10,7 @@ from anyio.abc import TaskGroup
 
 from poller.fleet.share import Share
 from poller.mapping import groups, lease, scale
-from poller.mapping.batch import Batch, Batcher
+from poller.mapping.batch import Batch, Batcher, batches_of
 from poller.mapping.budget import Holder
 from poller.mapping.groups import groups_of
 from poller.mapping.message import Messages
@@ -271,8 +271,10 @@ class Queue:
         records: Batch = ()
         dropped: Batch = ()
         if page is not None:
-            sifted, dropped = await sift(tools, self._shard, page)
-            records = sifted.records
+            records = page.records
+            if self._policy.filters is not None:
+                sifted, dropped = await sift(tools, self._shard, page)
+                records = sifted.records
         if records:
             if tools.now() >= self._looked + _LOOK_EVERY:
                 await self._look_again()
@@ -296,15 +298,14 @@ class Queue:
         if self._tools.source.ordered:
             blocked = self._groups.union(*map(groups_of, self._waiting))
             for part in groups.apart(records, blocked):
-                batcher = Batcher(self._policy, now)
-                batcher.take(part, now)
-                self._waiting += batcher.rest()
-            return
+                self._waiting += batches_of(part, self._policy)
+        elif self._policy.window:
+            self._gather(records, now)
+        else:
+            self._waiting += batches_of(records, self._policy)
+
+    def _gather(self, records: Batch, now: float) -> None:
         self._batcher.take(records, now)
-        if not self._policy.window:
-            batches = self._batcher.rest()  # a single one is the records as they came: its lease is known at once
-            self._waiting += batches if len(batches) > 1 else [records]
-            return
         self._gathered += records
         self._leave_by = min(self._leave_by, self._leases.leave_by(records, self._policy.function_timeout))
 

@@ -28,6 +28,7 @@ _WEIGHT = 0.1
 """Of the newest call in the health."""
 _SAVED = 1.0
 """Seconds of growth that may be caught up on."""
+_GOOD = (Replied, Partial)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +98,7 @@ def after_receive(scale: Scale, rule: Scaling, *, records: int, full: bool, now:
 def after_call(scale: Scale, policy: Policy, outcome: Outcome, *, now: float) -> Scale:
     """An invocation ended. Under ReportBatchItemFailures a function's error is no sign of overload."""
     rule = policy.scaling
-    good = isinstance(outcome, Replied | Partial) or (policy.partial and isinstance(outcome, Failed))
+    good = isinstance(outcome, _GOOD) or (policy.partial and isinstance(outcome, Failed))
     health = scale.health + _WEIGHT * (good - scale.health)
     if health != scale.health:
         scale = replace(scale, health=health)

@@ -6,7 +6,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.mapping.batch import Batcher
+from poller.mapping.batch import Batcher, batches_of
 from poller.model.policy import Policy
 from poller.model.record import Record, TrimHorizon, event_of, event_size_bytes
 
@@ -104,3 +104,15 @@ def test_no_two_neighbouring_batches_could_have_been_one(sizes: list[int], limit
     for batch, following in itertools.pairwise(batches):
         grown = (*batch, following[0])
         assert len(grown) > 10 or event_size_bytes(grown) > limit
+
+
+@given(sizes=st.lists(st.integers(0, 50), min_size=1, max_size=12), limit=st.integers(40, 400))
+def test_what_is_not_gathered_makes_the_batches_that_a_lane_would_make_of_it(sizes: list[int], limit: int):
+    received, rules = tuple(records(sizes)), policy(batch_size=10, limit=limit)
+    batcher = Batcher(rules, 0.0)
+    batcher.take(received, 0.0)
+    batches = batches_of(received, rules)
+    assert batches == batcher.rest()
+    assert len(batches) > 1 or batches[0] is received or len(received) == 1, (
+        "a lease is known by the batch it was taken for"
+    )
