@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice, repeat
+from operator import is_
 from typing import TypeAlias
 
 from poller.model.record import After, At, From, Position, Record, TrimHorizon, bodies_bytes
@@ -52,7 +53,10 @@ def spell(position: Position) -> str:
 
 
 class Progress:
-    """What of a partition is held: read, and not settled. Records may be settled in any order."""
+    """What of a partition is held: read, and not settled. Records may be settled in any order.
+
+    A queue's messages are settled as they were read, nearly always: a read is kept as it came until others are settled.
+    """
 
     def __init__(self, *, by_receipt: bool = False) -> None:
         """A queue's messages are told apart by their receipts: one may be read twice under one id."""
@@ -61,18 +65,35 @@ class Progress:
         self._by_receipt = by_receipt
         self._held: dict[str, Record] = {}
         self._order: deque[str] = deque()  # the keys of what was read; the first one is held
+        self._reads: dict[int, Sequence[Record]] = {}  # behind those, by the identity of their first record
+        self._in_reads = 0
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._held) + self._in_reads
 
     def took(self, records: Sequence[Record]) -> None:
         """These were read, in order, behind everything read before."""
+        if self._by_receipt and records:
+            self._reads[id(records[0])] = records
+            self._in_reads += len(records)
+        else:
+            self._took(records)
+
+    def _took(self, records: Sequence[Record]) -> None:
         keys = self._keys(records)
         self._held.update(zip(keys, records, strict=True))
         self._order.extend(keys)
 
     def settled(self, records: Sequence[Record]) -> int:
         """These are done with. Answers their bytes."""
+        if self._reads:
+            if self._is_read(records):
+                self._in_reads -= len(self._reads.pop(id(records[0])))
+                return bodies_bytes(records)
+            for read in self._reads.values():
+                self._took(read)
+            self._reads.clear()
+            self._in_reads = 0
         held, order = self._held, self._order
         keys = self._keys(records)
         done = list(filter(None, map(held.pop, keys, repeat(None))))
@@ -87,7 +108,16 @@ class Progress:
     @property
     def oldest(self) -> Record | None:
         """The first record held."""
-        return self._held[self._order[0]] if self._order else None
+        if self._order:
+            return self._held[self._order[0]]
+        return next(iter(self._reads.values()))[0] if self._reads else None
+
+    def _is_read(self, records: Sequence[Record]) -> bool:
+        """Whether these are one of the reads, no more and no less."""
+        read = self._reads.get(id(records[0])) if records else None
+        if read is None or read is records:
+            return read is not None
+        return len(read) == len(records) and all(map(is_, read, records))
 
     def _keys(self, records: Sequence[Record]) -> list[str]:
         return [record.receipt for record in records] if self._by_receipt else [record.id for record in records]
