@@ -156,8 +156,14 @@ class Queue:
 
     def _may_receive(self) -> int:
         """How many messages may be received now; 0: none."""
-        load = scale.Load(batches=self._batches, held=len(self._gathered), receives=self._receives, asked=self._asked)
-        return scale.may_receive(self._bounded, load, self._policy)
+        return scale.may_receive(
+            self._bounded,
+            self._policy,
+            batches=self._batches,
+            held=len(self._gathered),
+            receives=self._receives,
+            asked=self._asked,
+        )
 
     def _close(self, now: float) -> None:
         """Hand over the batches that are full, and what was gathered if its window or its leases demand it."""

@@ -119,7 +119,7 @@ class FastCalls:
         exchange = self._exchanges.get(("lambda", function)) or await self._for_function(function)
         deadline = asyncio.get_running_loop().time() + timeout
         try:
-            reply = await exchange.send(event, more=_header(trace) if trace else b"", deadline=deadline)
+            reply = await exchange.send(event, more=_header(trace) if trace else "", deadline=deadline)
         except Overdue:
             raise TimeoutError from None
         except FOREIGN_ERRORS as error:
@@ -183,7 +183,7 @@ class FastCalls:
         return Exchange(form, self._pools[kind], credentials, self._times[service], repeatable=repeatable)
 
 
-def _header(trace: str) -> bytes:
+def _header(trace: str) -> str:
     if not (trace.isascii() and trace.isprintable()):
         raise Denied("lambda Invoke: the trace holds what no header may")
-    return f"{_TRACE}: {trace}\r\n".encode()
+    return f"{_TRACE}: {trace}\r\n"

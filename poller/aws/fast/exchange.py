@@ -138,7 +138,7 @@ class Exchange:
         *,
         admit: Admit | None = None,
         digest: str = "",
-        more: bytes = b"",
+        more: str = "",
         deadline: float = math.inf,
     ) -> Reply:
         """Send and wait for the answer, whatever its status.
