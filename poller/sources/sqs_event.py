@@ -67,7 +67,7 @@ class _Element(msgspec.Struct, rename="camel", gc=False):
 
 
 _decoder = msgspec.json.Decoder(_Answer)
-_system_decoder = msgspec.json.Decoder(_SystemAttributes | None, strict=False)  # a number as text is one
+_system_decoder = msgspec.json.Decoder(_SystemAttributes, strict=False)  # a number as text is one
 _undated_decoder = msgspec.json.Decoder(_Undated)
 _encoder = msgspec.json.Encoder()
 
@@ -112,16 +112,15 @@ def cut_sqs(body: bytes | bytearray, *, frame: SqsFrame, cursor: Cursor, limit: 
 
 
 def _records(messages: list[_Message], frame: SqsFrame, now: float) -> tuple[Record, ...]:
-    tail, no_digest, records = frame.tail, frame.no_digest, list[Record]()
+    tail, no_digest = frame.tail, frame.no_digest
+    records: list[Record] = []
     for message in messages:  # all in one function: a call for each message costs
         id_, receipt, attributes = message.MessageId, message.ReceiptHandle, message.Attributes
         named, digest = message.MessageAttributes, message.MD5OfMessageAttributes
         try:
             system = _system_decoder.decode(attributes)
         except msgspec.ValidationError:
-            system = _undated(attributes)
-        if system is None:
-            system, attributes = _SystemAttributes(), _EMPTY
+            system, attributes = _odd(attributes)
         element = _Element(
             id_,
             receipt,
@@ -146,14 +145,16 @@ def _records(messages: list[_Message], frame: SqsFrame, now: float) -> tuple[Rec
     return tuple(records)
 
 
-def _undated(attributes: Raw) -> _SystemAttributes:
-    """Of a message whose timestamp is no moment.
+def _odd(attributes: Raw) -> tuple[_SystemAttributes, Raw]:
+    """The attributes of a message that says it has none, or whose timestamp is no moment; and what travels.
 
     Raises:
         DecodeError: more is wrong with them than that.
     """
+    if attributes == _NULL:
+        return _SystemAttributes(), _EMPTY
     read = _undated_decoder.decode(attributes)
-    return _SystemAttributes(MessageGroupId=read.MessageGroupId, AWSTraceHeader=read.AWSTraceHeader)
+    return _SystemAttributes(MessageGroupId=read.MessageGroupId, AWSTraceHeader=read.AWSTraceHeader), attributes
 
 
 def _attributes(attributes: dict[str, _Attribute]) -> bytes:
