@@ -87,8 +87,10 @@ class Progress:
     def settled(self, records: Sequence[Record]) -> int:
         """These are done with. Answers their bytes."""
         if self._reads:
-            if self._is_read(records):
-                self._in_reads -= len(self._reads.pop(id(records[0])))
+            read = self._reads.get(id(records[0])) if records else None
+            if read is not None and (read is records or _same(read, records)):
+                del self._reads[id(records[0])]
+                self._in_reads -= len(records)
                 return bodies_bytes(records)
             for read in self._reads.values():
                 self._took(read)
@@ -112,12 +114,9 @@ class Progress:
             return self._held[self._order[0]]
         return next(iter(self._reads.values()))[0] if self._reads else None
 
-    def _is_read(self, records: Sequence[Record]) -> bool:
-        """Whether these are one of the reads, no more and no less."""
-        read = self._reads.get(id(records[0])) if records else None
-        if read is None or read is records:
-            return read is not None
-        return len(read) == len(records) and all(map(is_, read, records))
-
     def _keys(self, records: Sequence[Record]) -> list[str]:
         return [record.receipt for record in records] if self._by_receipt else [record.id for record in records]
+
+
+def _same(read: Sequence[Record], records: Sequence[Record]) -> bool:
+    return len(read) == len(records) and all(map(is_, read, records))

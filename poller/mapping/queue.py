@@ -124,9 +124,8 @@ class Queue:
         return scale.looks_at(self._scale, self._policy.scaling, now=now)
 
     def _grow(self, now: float) -> None:
-        self._scale = scale.grow(
-            self._scale, self._policy.scaling, batches=self._in_flight + len(self._waiting), now=now
-        )
+        batches = self._in_flight + len(self._waiting)
+        self._scale = scale.grow(self._scale, self._policy.scaling, batches=batches, now=now)
 
     def _begin_receives(self, now: float, tasks: TaskGroup) -> None:
         """Begin as many receives as may be under way besides those that are."""
@@ -275,18 +274,19 @@ class Queue:
         page = await reader.read(_CURSOR, count)
         answered = reader.answered
         self._readers.append(reader)
+        now = tools.now()
         records: Batch = ()
         dropped: Batch = ()
         if page is not None:
             records = page.records
             if self._policy.filters is not None:
                 sifted, dropped = await sift(tools, self._shard, page)
-                records = sifted.records
+                records, now = sifted.records, tools.now()
         if records:
-            if tools.now() >= self._looked + _LOOK_EVERY:
+            if now >= self._looked + _LOOK_EVERY:
                 await self._look_again()
+                now = tools.now()
             self._leases.took(records, at=answered, seconds=self._topology.lease)
-        now = tools.now()
         full = page is not None and page.full
         self._scale = scale.after_receive(self._scale, self._policy.scaling, records=len(records), full=full, now=now)
         if page is not None and not page.records:

@@ -102,7 +102,7 @@ class Page(msgspec.Struct, frozen=True):
     @property
     def size_bytes(self) -> int:
         """Bytes of the serialized records."""
-        return bodies_bytes(self.records)
+        return sum([len(record.body) for record in self.records])
 
 
 class Partition(msgspec.Struct, frozen=True):
