@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
 from poller.model.errors import Transient
-from poller.model.record import Cursor, Page, Record
+from poller.model.record import Counted, Cursor, Page, Record
 from poller.sources.arn import parse_arn
 from poller.sources.wire import present
 
@@ -111,7 +111,7 @@ def cut_sqs(body: bytes | bytearray, *, frame: SqsFrame, cursor: Cursor, limit: 
     return Page(records=records, cursor=cursor, full=len(records) >= limit)
 
 
-def _records(messages: list[_Message], frame: SqsFrame, now: float) -> tuple[Record, ...]:
+def _records(messages: list[_Message], frame: SqsFrame, now: float) -> Counted:
     tail, no_digest = frame.tail, frame.no_digest
     records: list[Record] = []
     for message in messages:  # all in one function: a call for each message costs
@@ -142,7 +142,7 @@ def _records(messages: list[_Message], frame: SqsFrame, now: float) -> tuple[Rec
                 system.AWSTraceHeader is not _NOTHING or (named is not None and "traceparent" in named),
             )
         )
-    return tuple(records)
+    return Counted(records)
 
 
 def _odd(attributes: Raw) -> tuple[_SystemAttributes, Raw]:
