@@ -10,8 +10,9 @@ from anyio.abc import TaskGroup
 
 from poller.fleet.share import Share
 from poller.mapping import groups, lease, scale
-from poller.mapping.batch import Batch, Batcher, batches_of
+from poller.mapping.batch import Batch, batches_of
 from poller.mapping.budget import Holder
+from poller.mapping.gather import Gathering
 from poller.mapping.groups import groups_of
 from poller.mapping.message import Messages
 from poller.mapping.pace import pause_after
@@ -47,9 +48,7 @@ class Queue:
         self._leases = lease.Leases()
         self._messages = Messages(tools, self._shard, self._standing, self._leases)
         self._readers: list[Reader] = []
-        self._batcher = Batcher(tools.policy, now)
-        self._gathered: list[Record] = []
-        self._leave_by = math.inf
+        self._gathering = Gathering(tools.policy, self._leases, now)
         self._waiting: list[Batch] = []
         self._in_flight = 0
         self._groups: set[str] = set()
@@ -106,8 +105,8 @@ class Queue:
         """Begin everything that may begin now, then wait until something may have changed."""
         now = self._tools.now()
         self._news = anyio.Event()
-        if self._gathered:
-            self._close(now)
+        if self._gathering.held:
+            self._waiting += self._gathering.close(now)
         await self._give_up_overdue(now)
         self._grow(now)
         for batch in self._next():
@@ -137,8 +136,8 @@ class Queue:
         wake = math.inf
         if now < self._next_receive and self._may_receive():
             wake = min(wake, self._next_receive)
-        if self._gathered:
-            wake = min(wake, self._batcher.deadline, self._leave_by)
+        if self._gathering.held:
+            wake = min(wake, self._gathering.deadline)
         for batch in self._waiting:
             wake = min(wake, self._leases.sent_until(batch))
         return wake
@@ -157,21 +156,10 @@ class Queue:
             self._bounded if self._shared else self._scale,
             self._policy,
             batches=self._in_flight + len(self._waiting),
-            held=len(self._gathered),
+            held=len(self._gathering.held),
             receives=self._receives,
             asked=self._asked,
         )
-
-    def _close(self, now: float) -> None:
-        """Hand over the batches that are full, and what was gathered if its window or its leases demand it."""
-        if now >= self._leave_by:  # it was reckoned before leases were renewed, perhaps
-            self._leave_by = self._leases.leave_by(self._gathered, self._policy.function_timeout)
-        ready = self._batcher.rest() if now >= self._leave_by else self._batcher.ready(now)
-        if ready:
-            self._waiting += ready
-            self._gathered = self._gathered[sum(map(len, ready)) :]
-            self._leave_by = self._leases.leave_by(self._gathered, self._policy.function_timeout)
-            self._batcher.reopen(now)
 
     async def _give_up_overdue(self, now: float) -> None:
         """Give back what waited for its turn so long that it may not be sent any more."""
@@ -190,9 +178,8 @@ class Queue:
 
     def _unsent(self) -> list[Record]:
         """Everything that was received and not sent, which nobody will send any more."""
-        unsent = [*self._gathered, *(each for batch in self._waiting for each in batch)]
-        self._gathered, self._waiting = [], []
-        return unsent
+        waiting, self._waiting = self._waiting, []
+        return [*self._gathering.rest(), *(each for batch in waiting for each in batch)]
 
     def _drop(self, records: Sequence[Record]) -> None:
         """Take records out of the batches that wait."""
@@ -242,8 +229,8 @@ class Queue:
     def _at_once(self, tasks: TaskGroup) -> list[Batch]:
         """Begin what the end of a receive lets begin, but for one batch at the most, which is answered."""
         now = self._tools.now()
-        if self._gathered:
-            self._close(now)
+        if self._gathering.held:
+            self._waiting += self._gathering.close(now)
         turn = self._next()
         for batch in turn[1:]:
             tasks.start_soon(self._send, batch, tasks)
@@ -307,14 +294,9 @@ class Queue:
             for part in groups.apart(records, blocked):
                 self._waiting += batches_of(part, self._policy)
         elif self._policy.window:
-            self._gather(records, now)
+            self._gathering.take(records, now)
         else:
             self._waiting += batches_of(records, self._policy)
-
-    def _gather(self, records: Batch, now: float) -> None:
-        self._batcher.take(records, now)
-        self._gathered += records
-        self._leave_by = min(self._leave_by, self._leases.leave_by(records, self._policy.function_timeout))
 
     async def _look_again(self) -> None:
         """Ask, now and then, whether the queue's visibility timeout is still what it was."""
