@@ -20,7 +20,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     status: int
     headers: Mapping[str, str]
-    """Names in lower case."""
+    """By their names in lower case. Of a function's reply, where nothing failed, only the version need be there."""
     body: bytes
 
 

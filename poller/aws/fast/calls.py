@@ -17,7 +17,7 @@ from poller.aws.calls import Answer, HotService
 from poller.aws.errors import FOREIGN_ERRORS, translated, translated_error
 from poller.aws.fast.bodies import batch_body, receive_body
 from poller.aws.fast.connection import Overdue
-from poller.aws.fast.exchange import Exchange, ServersTime
+from poller.aws.fast.exchange import Exchange, Reply, ServersTime
 from poller.aws.fast.forms import Client, form_of, rehearse
 from poller.aws.fast.pool import Pool
 from poller.aws.fast.signing import Form
@@ -28,6 +28,22 @@ _SILENCE = 60.0
 """Seconds without a byte before an answer is given up; a long poll of a queue is silent for 20."""
 _RECEIVE = "ReceiveMessage"
 _TRACE = "X-Amzn-Trace-Id"
+_VERSION = b"X-Amz-Executed-Version"
+_OF_A_REPLY = frozenset(
+    {
+        b"Connection",
+        b"Content-Length",
+        b"Content-Type",
+        b"Date",
+        b"Transfer-Encoding",
+        _VERSION,
+        b"X-Amz-Log-Result",
+        b"X-Amzn-Trace-Id",
+        b"x-amzn-Remapped-Content-Length",
+        b"x-amzn-RequestId",
+    }
+)
+"""As Lambda spells them. Where there is no other, nothing failed, and only the version is looked at: to decode nine costs."""
 
 
 class FastCalls:
@@ -124,7 +140,7 @@ class FastCalls:
             raise TimeoutError from None
         except FOREIGN_ERRORS as error:
             raise translated_error("lambda", "Invoke", error) from error
-        return Answer(status=reply.status, headers=reply.headers(), body=bytes(reply.body))
+        return Answer(status=reply.status, headers=headers_of(reply), body=bytes(reply.body))
 
     async def _ask_queue(
         self, operation: str, body: bytes, admit: Admit | None = None, digest: str = ""
@@ -181,6 +197,15 @@ class FastCalls:
             # A function has the time that its caller gives it.
             self._pools[kind] = Pool(self._trust, silence=math.inf if service == "lambda" else _SILENCE)
         return Exchange(form, self._pools[kind], credentials, self._times[service], repeatable=repeatable)
+
+
+def headers_of(reply: Reply) -> Mapping[str, str]:
+    """What an answer to Invoke says of itself: see `Answer`."""
+    raw = reply.raw_headers
+    if reply.status < 300 and raw.keys() <= _OF_A_REPLY:
+        version = raw.get(_VERSION)
+        return {} if version is None else {"x-amz-executed-version": version.decode("utf-8", "replace")}
+    return reply.headers()
 
 
 def _header(trace: str) -> str:
