@@ -168,16 +168,16 @@ class _OpenQueue:
         return self.url
 
 
-async def _settle(records: Sequence[Record], call: Call) -> _Faults:
+def _settle(records: Sequence[Record], call: Call) -> Awaitable[_Faults]:
+    """Settle messages. Raises `PollerError` when nothing was settled."""
+    return _settle_ten(records, call) if len(records) <= _TEN else _settle_tens(records, call)
+
+
+async def _settle_tens(records: Sequence[Record], call: Call) -> _Faults:
     """Settle in tens, a few at once; every ten is tried, whatever becomes of the others.
 
     A call that fails is a fault of each of its messages, unless all calls fail.
-
-    Raises:
-        PollerError: nothing was settled.
     """
-    if len(records) <= _TEN:
-        return await _settle_ten(records, call)
     tens = [records[start : start + _TEN] for start in range(0, len(records), _TEN)]
     faults: list[_Faults] = [[] for _ in tens]
     errors: list[PollerError] = []
