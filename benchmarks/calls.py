@@ -28,7 +28,7 @@ STRETCHES = (200, 1000)
 _CALLERS = 4
 _SHARD = "shardId-00000000000000000000"
 _QUEUE = "http://127.0.0.1/1/load"
-_RECEIPTS = [(str(number), f"{number:032x}" * 5) for number in range(10)]
+_RECEIPTS = [f"{number:032x}" * 5 for number in range(10)]
 
 Call: TypeAlias = Callable[[HotCalls], Awaitable[object]]
 

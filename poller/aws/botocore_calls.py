@@ -188,19 +188,20 @@ class BotocoreCalls:
             )
             return taking.taken()
 
-    async def delete_message_batch(self, queue_url: str, entries: Sequence[tuple[str, str]]) -> bytes:
+    async def delete_message_batch(self, queue_url: str, receipts: Sequence[str]) -> bytes:
         """DeleteMessageBatch: see `HotCalls`."""
         client = await self._client("sqs")
-        listed = [{"Id": entry, "ReceiptHandle": receipt} for entry, receipt in entries]
+        listed = [{"Id": str(place), "ReceiptHandle": receipt} for place, receipt in enumerate(receipts)]
         with translated("sqs", "DeleteMessageBatch"):
             return _body(await client.delete_message_batch(QueueUrl=queue_url, Entries=listed))
 
-    async def change_message_visibility_batch(
-        self, queue_url: str, entries: Sequence[tuple[str, str]], *, timeout: int
-    ) -> bytes:
+    async def change_message_visibility_batch(self, queue_url: str, receipts: Sequence[str], *, timeout: int) -> bytes:
         """ChangeMessageVisibilityBatch: see `HotCalls`."""
         client = await self._client("sqs")
-        listed = [{"Id": entry, "ReceiptHandle": receipt, "VisibilityTimeout": timeout} for entry, receipt in entries]
+        listed = [
+            {"Id": str(place), "ReceiptHandle": receipt, "VisibilityTimeout": timeout}
+            for place, receipt in enumerate(receipts)
+        ]
         with translated("sqs", "ChangeMessageVisibilityBatch"):
             return _body(await client.change_message_visibility_batch(QueueUrl=queue_url, Entries=listed))
 

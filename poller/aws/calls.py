@@ -20,7 +20,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     status: int
     headers: Mapping[str, str]
-    """Names in lower case."""
+    """By their names in lower case. Of a function's reply, where nothing failed, only the version need be there."""
     body: bytes
 
 
@@ -79,13 +79,13 @@ class HotCalls(Protocol):
             visibility: seconds that the messages are hidden for; None: the queue's own visibility timeout.
         """
 
-    async def delete_message_batch(self, queue_url: str, entries: Sequence[tuple[str, str]]) -> bytes | bytearray:
-        """DeleteMessageBatch of at most 10 (entry id, receipt handle)."""
+    async def delete_message_batch(self, queue_url: str, receipts: Sequence[str]) -> bytes | bytearray:
+        """DeleteMessageBatch of 1 to 10 messages, by their receipts; the answer names each by its place among them."""
 
     async def change_message_visibility_batch(
-        self, queue_url: str, entries: Sequence[tuple[str, str]], *, timeout: int
+        self, queue_url: str, receipts: Sequence[str], *, timeout: int
     ) -> bytes | bytearray:
-        """ChangeMessageVisibilityBatch of at most 10 (entry id, receipt handle) to `timeout` seconds."""
+        """ChangeMessageVisibilityBatch of 1 to 10 messages, as `delete_message_batch`, to `timeout` seconds."""
 
     async def invoke(self, function: str, event: bytes, *, timeout: float, trace: str = "") -> Answer:
         """Invoke (RequestResponse, with the log's tail) a name or ARN, qualifier included.

@@ -15,6 +15,15 @@ Batch: TypeAlias = tuple[Record, ...]
 _EMPTY_EVENT_BYTES = event_size_bytes(())
 
 
+def batches_of(records: Batch, policy: Policy) -> list[Batch]:
+    """The batches of what is not gathered: nearly always one, of the records as they came."""
+    if len(records) <= policy.batch_size and event_size_bytes(records) <= policy.event_limit_bytes:
+        return [records]
+    batcher = Batcher(policy, 0.0)
+    batcher.take(records, 0.0)
+    return batcher.rest()
+
+
 class Batcher:
     """Gathers the records of one lane; every record leaves exactly once, in the order it came.
 

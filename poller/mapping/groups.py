@@ -13,9 +13,11 @@ def groups_of(records: Sequence[Record]) -> set[str]:
     return {record.key for record in records}
 
 
-def apart(records: Sequence[Record], blocked: Set[str]) -> tuple[list[Record], list[Record]]:
-    """What of a receive belongs to no blocked group, and what does: it does not hold up the rest."""
-    return [each for each in records if each.key not in blocked], [each for each in records if each.key in blocked]
+def apart(records: Sequence[Record], blocked: Set[str]) -> list[Batch]:
+    """A receive in parts, none of them empty: what belongs to no blocked group, which the rest does not hold up; the rest."""
+    free = tuple([each for each in records if each.key not in blocked])
+    held = tuple([each for each in records if each.key in blocked])
+    return [part for part in (free, held) if part]
 
 
 def turn(waiting: Sequence[Batch], busy: Set[str], free: int) -> tuple[list[Batch], list[Batch]]:

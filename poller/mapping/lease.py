@@ -71,7 +71,7 @@ class Leases:
 
     def ended(self, records: Sequence[Record]) -> None:
         """These are held no longer."""
-        if self._whole(records):
+        if self._whole(records) is not None:
             del self._receives[id(records[0])]
             return
         held = self._each()
@@ -80,7 +80,8 @@ class Leases:
 
     def until(self, records: Sequence[Record]) -> float:
         """When the first of them stops being ours."""
-        return min([lease.until for lease in self._of(records)])
+        whole = self._whole(records)
+        return min([lease.until for lease in self._each_of(records)]) if whole is None else whole.until
 
     def received(self, record: Record) -> float:
         """When it was received."""
@@ -98,7 +99,8 @@ class Leases:
 
     def sent_until(self, records: Sequence[Record]) -> float:
         """Until when all of them may be sent."""
-        return min([lease.safe for lease in self._of(records)])
+        whole = self._whole(records)
+        return min([lease.safe for lease in self._each_of(records)]) if whole is None else whole.safe
 
     def leave_by(self, records: Sequence[Record], timeout: float | None) -> float:
         """When messages that are being gathered must leave, so that the function has its timeout, or half their lease.
@@ -107,7 +109,9 @@ class Leases:
             timeout: of the function; None when it is not known.
         """
         longest = timeout or math.inf
-        return min((each.until - min(longest, each.seconds / 2) for each in self._of(records)), default=math.inf)
+        whole = self._whole(records)
+        leases = self._each_of(records) if whole is None else (whole,)
+        return min((each.until - min(longest, each.seconds / 2) for each in leases), default=math.inf)
 
     def due(self, now: float, lease: float) -> dict[int, list[Record]]:
         """The messages to renew: for how many whole seconds from now, never beyond 12 hours from their receipt."""
@@ -137,24 +141,24 @@ class Leases:
                     changed[lease] = replace(lease, **changes)
                 held[id(record)] = (record, changed[lease])
 
-    def _of(self, records: Sequence[Record]) -> Collection[_Lease]:
-        """The different leases of these."""
-        if whole := self._whole(records):
-            return whole
+    def _each_of(self, records: Sequence[Record]) -> Collection[_Lease]:
+        """The different leases of messages that are not one receive."""
         held = self._each()
         return {held[id(record)][1] for record in records}
 
-    def _whole(self, records: Sequence[Record]) -> tuple[_Lease] | None:
+    def _whole(self, records: Sequence[Record]) -> _Lease | None:
         """The lease of messages that are one receive, no more and no less."""
         taken = self._receives.get(id(records[0])) if records else None
-        if not taken or not isinstance(records, tuple):
+        if taken is None:
             return None
         received, lease = taken
         if received is not records:
-            if len(received) != len(records) or not all(map(is_, received, records)):
+            if not isinstance(records, tuple) or len(received) != len(records):
+                return None
+            if not all(map(is_, received, records)):
                 return None
             self._receives[id(records[0])] = (records, lease)  # the same batch is asked for again and again
-        return (lease,)
+        return lease
 
     def _each(self) -> dict[int, tuple[Record, _Lease]]:
         """All messages, each by itself."""

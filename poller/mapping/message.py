@@ -45,13 +45,14 @@ class Messages:
         """
         tools, attempts = self._tools, Attempts(self._tools.new_id())
         event = event_of(batch)
-        while not tools.stop.is_set() and tools.now() < self._leases.sent_until(batch):
+        while not tools.stop.is_set() and tools.now() < (safe := self._leases.sent_until(batch)):
             ended = await call(tools, self._shard, batch, event, attempts)
             called(ended.outcome)
             step = next_queue_step(batch, ended.outcome, failures=attempts.failures, chance=tools.chance())
             retry_in = step.after if isinstance(step, Again) else None
             tell(tools, self._shard, batch, ended, attempts, retry_in=retry_in)
-            self._tell_overrun(batch)
+            if tools.now() >= safe:
+                self._tell_overrun(batch)
             match step:
                 case Advance():
                     return batch

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice, repeat
+from operator import is_
 from typing import TypeAlias
 
 from poller.model.record import After, At, From, Position, Record, TrimHorizon, bodies_bytes
@@ -52,51 +53,106 @@ def spell(position: Position) -> str:
 
 
 class Progress:
-    """What of a partition is held: read, and not settled. Records may be settled in any order."""
+    """What of a partition is held: read, and not settled. Records may be settled in any order.
 
-    __slots__ = ("_by_receipt", "_held", "_order", "watermark")
+    A read is kept as it came until some of its records are settled without the others: nearly always all are at once.
+    """
+
+    __slots__ = ("_apart", "_by_receipt", "_count", "_reads", "watermark")
 
     def __init__(self, *, by_receipt: bool = False) -> None:
         """A queue's messages are told apart by their receipts: one may be read twice under one id."""
         self.watermark = ""
         """The key of the last record before which, itself included, everything read is settled; "" for none yet."""
         self._by_receipt = by_receipt
-        self._held: dict[str, Record] = {}
-        self._order: deque[str] | None = None  # the keys of what was read; the first one is held
+        self._apart: _Apart | None = None
+        """What is told apart record by record."""
+        self._reads: dict[int, Sequence[Record]] = {}
+        """What came behind those, read by read, by the identity of the first record."""
+        self._count = 0
+        """The records of these."""
 
     def __len__(self) -> int:
-        return len(self._held)
+        return self._count + (len(self._apart.held) if self._apart else 0)
 
     def took(self, records: Sequence[Record]) -> None:
         """These were read, in order, behind everything read before."""
-        keys = self._keys(records)
-        self._held.update(zip(keys, records, strict=True))
-        if self._order is None:  # an empty one takes more than all else that is known of an idle shard
-            self._order = deque(keys)
-        else:
-            self._order.extend(keys)
+        if not records:
+            return
+        first = id(records[0])
+        if first in self._reads:  # a source that hands out what it handed out before
+            self._tell_apart()
+        self._reads[first] = records
+        self._count += len(records)
 
     def settled(self, records: Sequence[Record]) -> int:
         """These are done with. Answers their bytes."""
-        held, order = self._held, self._order
-        keys = self._keys(records)
+        if not records:
+            return 0
+        if self._is_next_read(records):
+            del self._reads[id(records[0])]
+            self._count -= len(records)
+            if not self._by_receipt:
+                self.watermark = records[-1].id
+            return bodies_bytes(records)
+        apart = self._tell_apart()
+        done = apart.settled([self._key(record) for record in records])
+        self.watermark = apart.watermark or self.watermark
+        if not apart.held:
+            self._apart = None
+        return bodies_bytes(done)
+
+    def _tell_apart(self) -> _Apart:
+        """Keep what was kept read by read record by record."""
+        apart = self._apart = self._apart or _Apart()
+        for read in self._reads.values():
+            apart.took([self._key(record) for record in read], read)
+        self._reads.clear()
+        self._count = 0
+        return apart
+
+    @property
+    def oldest(self) -> Record | None:
+        """The first record held."""
+        if self._apart:
+            return self._apart.held[self._apart.order[0]]
+        return next(iter(self._reads.values()))[0] if self._reads else None
+
+    def _is_next_read(self, records: Sequence[Record]) -> bool:
+        """Whether this is one whole read, behind which nothing older is held; of a queue, one in any order."""
+        first = id(records[0])
+        read = self._reads.get(first)
+        if read is None or not (self._by_receipt or (self._apart is None and first == next(iter(self._reads)))):
+            return False
+        return read is records or (len(read) == len(records) and all(map(is_, read, records)))
+
+    def _key(self, record: Record) -> str:
+        return record.receipt if self._by_receipt else record.id
+
+
+class _Apart:
+    """Records told apart by their keys."""
+
+    __slots__ = ("held", "order", "watermark")
+
+    def __init__(self) -> None:
+        self.held: dict[str, Record] = {}
+        self.order: deque[str] = deque()
+        """Of what was read, settled or not; the first one is held."""
+        self.watermark = ""
+
+    def took(self, keys: Sequence[str], records: Sequence[Record]) -> None:
+        self.held.update(zip(keys, records, strict=True))
+        self.order.extend(keys)
+
+    def settled(self, keys: Sequence[str]) -> list[Record]:
+        """Answers those of them that were held."""
+        held, order = self.held, self.order
         done = list(filter(None, map(held.pop, keys, repeat(None))))
-        if order is None:
-            return bodies_bytes(done)
-        if keys and keys == list(islice(order, len(keys))):  # they are the first of all, as nearly always
+        if keys == list(islice(order, len(keys))):  # they are the first of all, as nearly always
             for _ in keys:
                 order.popleft()
             self.watermark = keys[-1]
         while order and order[0] not in held:
             self.watermark = order.popleft()
-        if not order:
-            self._order = None
-        return bodies_bytes(done)
-
-    @property
-    def oldest(self) -> Record | None:
-        """The first record held."""
-        return self._held[self._order[0]] if self._order else None
-
-    def _keys(self, records: Sequence[Record]) -> list[str]:
-        return [record.receipt for record in records] if self._by_receipt else [record.id for record in records]
+        return done

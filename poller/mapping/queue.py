@@ -10,8 +10,9 @@ from anyio.abc import TaskGroup
 
 from poller.fleet.share import Share
 from poller.mapping import groups, lease, scale
-from poller.mapping.batch import Batch, Batcher
+from poller.mapping.batch import Batch, batches_of
 from poller.mapping.budget import Holder
+from poller.mapping.gather import Gathering
 from poller.mapping.groups import groups_of
 from poller.mapping.message import Messages
 from poller.mapping.pace import pause_after
@@ -47,9 +48,7 @@ class Queue:
         self._leases = lease.Leases()
         self._messages = Messages(tools, self._shard, self._standing, self._leases)
         self._readers: list[Reader] = []
-        self._batcher = Batcher(tools.policy, now)
-        self._gathered: list[Record] = []
-        self._leave_by = math.inf
+        self._gathering = Gathering(tools.policy, self._leases, now)
         self._waiting: list[Batch] = []
         self._in_flight = 0
         self._groups: set[str] = set()
@@ -71,8 +70,8 @@ class Queue:
 
     @property
     def _bounded(self) -> scale.Scale:
-        """What the queue may do, within this replica's part of MaximumConcurrency."""
-        return scale.within(self._scale, self._share.part) if self._shared else self._scale
+        """What the queue may do, within this replica's part of MaximumConcurrency, which all share."""
+        return scale.within(self._scale, self._share.part)
 
     async def run(self) -> None:
         """Process the queue until the stop; what is in flight is finished and deleted.
@@ -106,8 +105,8 @@ class Queue:
         """Begin everything that may begin now, then wait until something may have changed."""
         now = self._tools.now()
         self._news = anyio.Event()
-        if self._gathered:
-            self._close(now)
+        if self._gathering.held:
+            self._waiting += self._gathering.close(now)
         await self._give_up_overdue(now)
         self._grow(now)
         for batch in self._next():
@@ -124,7 +123,8 @@ class Queue:
         return scale.looks_at(self._scale, self._policy.scaling, now=now)
 
     def _grow(self, now: float) -> None:
-        self._scale = scale.grow(self._scale, self._policy.scaling, batches=self._batches, now=now)
+        batches = self._in_flight + len(self._waiting)
+        self._scale = scale.grow(self._scale, self._policy.scaling, batches=batches, now=now)
 
     def _begin_receives(self, now: float, tasks: TaskGroup) -> None:
         """Begin as many receives as may be under way besides those that are."""
@@ -136,15 +136,11 @@ class Queue:
         wake = math.inf
         if now < self._next_receive and self._may_receive():
             wake = min(wake, self._next_receive)
-        if self._gathered:
-            wake = min(wake, self._batcher.deadline, self._leave_by)
+        if self._gathering.held:
+            wake = min(wake, self._gathering.deadline)
         for batch in self._waiting:
             wake = min(wake, self._leases.sent_until(batch))
         return wake
-
-    @property
-    def _batches(self) -> int:
-        return self._in_flight + len(self._waiting)
 
     def _ask(self, now: float) -> int:
         """Count a receive as under way, if one may begin now. Answers how many messages it asks for; 0: none may."""
@@ -156,19 +152,14 @@ class Queue:
 
     def _may_receive(self) -> int:
         """How many messages may be received now; 0: none."""
-        load = scale.Load(batches=self._batches, held=len(self._gathered), receives=self._receives, asked=self._asked)
-        return scale.may_receive(self._bounded, load, self._policy)
-
-    def _close(self, now: float) -> None:
-        """Hand over the batches that are full, and what was gathered if its window or its leases demand it."""
-        if now >= self._leave_by:  # it was reckoned before leases were renewed, perhaps
-            self._leave_by = self._leases.leave_by(self._gathered, self._policy.function_timeout)
-        ready = self._batcher.rest() if now >= self._leave_by else self._batcher.ready(now)
-        if ready:
-            self._waiting += ready
-            self._gathered = self._gathered[sum(map(len, ready)) :]
-            self._leave_by = self._leases.leave_by(self._gathered, self._policy.function_timeout)
-            self._batcher.reopen(now)
+        return scale.may_receive(
+            self._bounded if self._shared else self._scale,
+            self._policy,
+            batches=self._in_flight + len(self._waiting),
+            held=len(self._gathering.held),
+            receives=self._receives,
+            asked=self._asked,
+        )
 
     async def _give_up_overdue(self, now: float) -> None:
         """Give back what waited for its turn so long that it may not be sent any more."""
@@ -187,9 +178,8 @@ class Queue:
 
     def _unsent(self) -> list[Record]:
         """Everything that was received and not sent, which nobody will send any more."""
-        unsent = [*self._gathered, *(each for batch in self._waiting for each in batch)]
-        self._gathered, self._waiting = [], []
-        return unsent
+        waiting, self._waiting = self._waiting, []
+        return [*self._gathering.rest(), *(each for batch in waiting for each in batch)]
 
     def _drop(self, records: Sequence[Record]) -> None:
         """Take records out of the batches that wait."""
@@ -199,10 +189,13 @@ class Queue:
 
     def _next(self) -> list[Batch]:
         """The batches whose turn it is: on a FIFO queue, those of whose groups none is in flight or waits before."""
-        free = max(0, self._bounded.limit - self._in_flight)
+        limit = (self._bounded if self._shared else self._scale).limit
+        free = limit - self._in_flight if limit > self._in_flight else 0
         if self._tools.source.ordered:
             turn, self._waiting = groups.turn(self._waiting, self._groups, free)
             self._groups = self._groups.union(*map(groups_of, turn))
+        elif len(self._waiting) <= free:
+            turn, self._waiting = self._waiting, []
         else:
             turn, self._waiting = self._waiting[:free], self._waiting[free:]
         self._in_flight += len(turn)
@@ -236,8 +229,8 @@ class Queue:
     def _at_once(self, tasks: TaskGroup) -> list[Batch]:
         """Begin what the end of a receive lets begin, but for one batch at the most, which is answered."""
         now = self._tools.now()
-        if self._gathered:
-            self._close(now)
+        if self._gathering.held:
+            self._waiting += self._gathering.close(now)
         turn = self._next()
         for batch in turn[1:]:
             tasks.start_soon(self._send, batch, tasks)
@@ -268,16 +261,19 @@ class Queue:
         page = await reader.read(_CURSOR, count)
         answered = reader.answered
         self._readers.append(reader)
+        now = tools.now()
         records: Batch = ()
         dropped: Batch = ()
         if page is not None:
-            sifted, dropped = await sift(tools, self._shard, page)
-            records = sifted.records
+            records = page.records
+            if self._policy.filters is not None:
+                sifted, dropped = await sift(tools, self._shard, page)
+                records, now = sifted.records, tools.now()
         if records:
-            if tools.now() >= self._looked + _LOOK_EVERY:
+            if now >= self._looked + _LOOK_EVERY:
                 await self._look_again()
+                now = tools.now()
             self._leases.took(records, at=answered, seconds=self._topology.lease)
-        now = tools.now()
         full = page is not None and page.full
         self._scale = scale.after_receive(self._scale, self._policy.scaling, records=len(records), full=full, now=now)
         if page is not None and not page.records:
@@ -296,17 +292,11 @@ class Queue:
         if self._tools.source.ordered:
             blocked = self._groups.union(*map(groups_of, self._waiting))
             for part in groups.apart(records, blocked):
-                batcher = Batcher(self._policy, now)
-                batcher.take(part, now)
-                self._waiting += batcher.rest()
-            return
-        self._batcher.take(records, now)
-        if not self._policy.window:
-            batches = self._batcher.rest()  # a single one is the records as they came: its lease is known at once
-            self._waiting += batches if len(batches) > 1 else [records]
-            return
-        self._gathered += records
-        self._leave_by = min(self._leave_by, self._leases.leave_by(records, self._policy.function_timeout))
+                self._waiting += batches_of(part, self._policy)
+        elif self._policy.window:
+            self._gathering.take(records, now)
+        else:
+            self._waiting += batches_of(records, self._policy)
 
     async def _look_again(self) -> None:
         """Ask, now and then, whether the queue's visibility timeout is still what it was."""

@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import msgspec
-
 from poller.model.outcome import Failed, Outcome, Partial, Refused, Replied, Unavailable
 from poller.model.policy import Policy, Scaling
 
@@ -28,6 +26,7 @@ _WEIGHT = 0.1
 """Of the newest call in the health."""
 _SAVED = 1.0
 """Seconds of growth that may be caught up on."""
+_GOOD = (Replied, Partial)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,19 +47,6 @@ class Scale:
     """Of the last calls, how many succeeded: 0 to 1."""
 
 
-class Load(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a queue is doing."""
-
-    batches: int
-    """In flight, or waiting to be."""
-    held: int
-    """Messages being gathered."""
-    receives: int
-    """Under way."""
-    asked: int
-    """Messages that these receives may bring."""
-
-
 def beginning(rule: Scaling, now: float) -> Scale:
     """Before the first receive."""
     return Scale(limit=rule.start, grown=now)
@@ -71,14 +57,21 @@ def within(scale: Scale, part: int) -> Scale:
     return scale if scale.limit <= part else replace(scale, limit=part)
 
 
-def may_receive(scale: Scale, load: Load, policy: Policy) -> int:
-    """How many messages may be received now, so that all of them could be sent at once; 0: none."""
-    if load.receives >= scale.receives:
+def may_receive(scale: Scale, policy: Policy, *, batches: int, held: int, receives: int, asked: int) -> int:
+    """How many messages may be received now, so that all of them could be sent at once; 0: none.
+
+    Args:
+        batches: in flight, or waiting to be.
+        held: messages being gathered.
+        receives: under way.
+        asked: messages that these receives may bring.
+    """
+    if receives >= scale.receives:
         return 0
-    free = scale.limit - load.batches
+    free = scale.limit - batches
     if policy.window:
-        return max(0, min(RECEIVE_MOST, free * policy.batch_size - load.held - load.asked))
-    return min(RECEIVE_MOST, policy.batch_size) if free > load.receives else 0
+        return max(0, min(RECEIVE_MOST, free * policy.batch_size - held - asked))
+    return min(RECEIVE_MOST, policy.batch_size) if free > receives else 0
 
 
 def after_receive(scale: Scale, rule: Scaling, *, records: int, full: bool, now: float) -> Scale:
@@ -97,7 +90,7 @@ def after_receive(scale: Scale, rule: Scaling, *, records: int, full: bool, now:
 def after_call(scale: Scale, policy: Policy, outcome: Outcome, *, now: float) -> Scale:
     """An invocation ended. Under ReportBatchItemFailures a function's error is no sign of overload."""
     rule = policy.scaling
-    good = isinstance(outcome, Replied | Partial) or (policy.partial and isinstance(outcome, Failed))
+    good = isinstance(outcome, _GOOD) or (policy.partial and isinstance(outcome, Failed))
     health = scale.health + _WEIGHT * (good - scale.health)
     if health != scale.health:
         scale = replace(scale, health=health)
@@ -118,7 +111,7 @@ def after_call(scale: Scale, policy: Policy, outcome: Outcome, *, now: float) ->
 
 def grow(scale: Scale, rule: Scaling, *, batches: int, now: float) -> Scale:
     """Let the limit grow by what the time since its last growth allows, if all batches allowed are there and more wait."""
-    if not _may_grow(scale, rule, batches):
+    if scale.limit > batches or not _wants_more(scale, rule):
         return scale
     per_second = rule.per_minute / 60
     more = math.floor(min(now - scale.grown, _SAVED) * per_second + 1e-6)
@@ -134,10 +127,6 @@ def looks_at(scale: Scale, rule: Scaling, *, now: float) -> float:
         return math.inf
     each = 60 / rule.per_minute
     return scale.grown + each if scale.grown + each > now else now + each
-
-
-def _may_grow(scale: Scale, rule: Scaling, batches: int) -> bool:
-    return scale.limit <= batches and _wants_more(scale, rule)
 
 
 def _wants_more(scale: Scale, rule: Scaling) -> bool:

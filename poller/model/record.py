@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Self, TypeAlias
 
 import msgspec
 
@@ -31,6 +31,18 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """The message may say which trace it belongs to (queues only)."""
 
 
+class Counted(tuple[Record, ...]):  # noqa: SLOT001  # a tuple of any length has no room for them
+    """Records whose bytes are counted once, though they are asked for when they come, are batched and have gone."""
+
+    size_bytes: int
+
+    def __new__(cls, records: Iterable[Record]) -> Self:
+        """Count."""
+        counted = super().__new__(cls, records)
+        counted.size_bytes = sum([len(record.body) for record in counted])
+        return counted
+
+
 def event_of(records: Sequence[Record]) -> bytes:
     """The event that Lambda would send for these records, byte for byte."""
     if not records:
@@ -49,7 +61,7 @@ def event_size_bytes(records: Sequence[Record]) -> int:
 
 def bodies_bytes(records: Sequence[Record]) -> int:
     """The bytes of these records alone."""
-    return sum([len(record.body) for record in records])
+    return records.size_bytes if type(records) is Counted else sum([len(record.body) for record in records])
 
 
 class TrimHorizon(msgspec.Struct, frozen=True, tag="trim_horizon"):

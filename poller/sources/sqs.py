@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
-from itertools import islice
+from functools import lru_cache, partial
+from itertools import chain
 from typing import Any, TypeAlias
 
 import anyio
@@ -30,11 +30,13 @@ _PAUSE = 0.1
 """Seconds behind the first call that failed as a whole; later pauses are longer."""
 _AT_ONCE = 8
 """Batches of one settlement under way together."""
+_SHORT_BYTES = 1024
+"""Of an answer that is read once for all that are the same."""
 _GONE = ("MessageNotInflight",)
 """What a release is told about a message that is visible already, or deleted."""
 
-Call: TypeAlias = Callable[[Sequence[tuple[str, str]]], Awaitable[bytes | bytearray]]
-"""Settles entries: each by its name within the call, with its receipt."""
+Call: TypeAlias = Callable[[Sequence[str]], Awaitable[bytes | bytearray]]
+"""Settles messages, by their receipts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,9 @@ class _BatchAnswer(msgspec.Struct, frozen=True):
 _SILENT = _Fault(Id="", Code="NoAnswer", Message="the service said nothing about this entry")
 _batch_decoder = msgspec.json.Decoder(_BatchAnswer)
 
+_Faults: TypeAlias = list[tuple[Record, _Fault]]
+"""The messages that were not settled, in their order."""
+
 
 @dataclass(slots=True, kw_only=True)
 class _OpenQueue:
@@ -129,18 +134,17 @@ class _OpenQueue:
         count = min(limit, _TEN)
         hold = self.settings.hold if self.settings.hold > self.visibility else None
         body = await self.calls.receive_message(
-            await self._url(), count=count, wait=self.settings.wait, admit=admit, visibility=hold
+            self.url or await self._url(), count=count, wait=self.settings.wait, admit=admit, visibility=hold
         )
         return cut_sqs(body, frame=self.frame, cursor=cursor, limit=count, now=self.clock())
 
     async def delete(self, records: Sequence[Record]) -> Sequence[Unsettled]:
-        call = partial(self.calls.delete_message_batch, await self._url())
-        return _unsettled(records, await _settle(records, call))
+        call = partial(self.calls.delete_message_batch, self.url or await self._url())
+        return _unsettled(await _settle(records, call))
 
     async def release(self, records: Sequence[Record]) -> None:
         call = partial(self.calls.change_message_visibility_batch, await self._url(), timeout=0)
-        faults = await _settle(records, call)
-        held = [fault for fault in faults.values() if not fault.Code.endswith(_GONE)]
+        held = [fault for _, fault in await _settle(records, call) if not fault.Code.endswith(_GONE)]
         if held:
             raise Transient(
                 f"{len(held)} of {len(records)} messages of {self.settings.arn} were not released and come back"
@@ -149,7 +153,7 @@ class _OpenQueue:
 
     async def extend(self, records: Sequence[Record], seconds: int) -> Sequence[Unsettled]:
         call = partial(self.calls.change_message_visibility_batch, await self._url(), timeout=seconds)
-        return _unsettled(records, await _settle(records, call))
+        return _unsettled(await _settle(records, call))
 
     async def check(self) -> None:
         if trouble := (await self.topology()).trouble:
@@ -164,79 +168,94 @@ class _OpenQueue:
         return self.url
 
 
-async def _settle(records: Sequence[Record], call: Call) -> dict[str, _Fault]:
+def _settle(records: Sequence[Record], call: Call) -> Awaitable[_Faults]:
+    """Settle messages. Raises `PollerError` when nothing was settled."""
+    return _settle_ten(records, call) if len(records) <= _TEN else _settle_tens(records, call)
+
+
+async def _settle_tens(records: Sequence[Record], call: Call) -> _Faults:
     """Settle in tens, a few at once; every ten is tried, whatever becomes of the others.
 
-    A call that fails is a fault of each of its entries, unless all calls fail. Entries are named by their place in `records`: a queue may hand out a message id twice.
-
-    Raises:
-        PollerError: nothing was settled.
+    A call that fails is a fault of each of its messages, unless all calls fail.
     """
-    receipts = {str(place): record.receipt for place, record in enumerate(records)}
-    if len(records) <= _TEN:
-        return await _settle_ten(receipts, call)
-    faults: dict[str, _Fault] = {}
+    tens = [records[start : start + _TEN] for start in range(0, len(records), _TEN)]
+    faults: list[_Faults] = [[] for _ in tens]
     errors: list[PollerError] = []
     limiter = anyio.Semaphore(_AT_ONCE, fast_acquire=True)
 
-    async def settle_ten(ten: dict[str, str]) -> None:
+    async def settle_ten(number: int) -> None:
         async with limiter:
             try:
-                faults.update(await _settle_ten(ten, call))
+                faults[number] = await _settle_ten(tens[number], call)
             except PollerError as error:
                 errors.append(error)
-                faults.update(dict.fromkeys(ten, _Fault(Id="", Message=str(error))))
+                faults[number] = [(record, _Fault(Id="", Message=str(error))) for record in tens[number]]
 
     async with anyio.create_task_group() as tasks:
-        for ten in _tens(receipts):
-            tasks.start_soon(settle_ten, ten)
-    if errors and len(errors) * _TEN >= len(records):
+        for number in range(len(tens)):
+            tasks.start_soon(settle_ten, number)
+    if len(errors) == len(tens):
         raise errors[0]
-    return faults
+    return list(chain(*faults))
 
 
-def _tens(receipts: dict[str, str]) -> Iterator[dict[str, str]]:
-    left = iter(receipts.items())
-    while ten := dict(islice(left, _TEN)):
-        yield ten
-
-
-def _unsettled(records: Sequence[Record], faults: dict[str, _Fault]) -> tuple[Unsettled, ...]:
+def _unsettled(faults: _Faults) -> tuple[Unsettled, ...]:
     return tuple(
-        [
-            Unsettled(records[int(place)], f"{faults[place].Code} {faults[place].Message}".strip() or "no reason given")
-            for place in sorted(faults, key=int)
-        ]
+        [Unsettled(record, f"{fault.Code} {fault.Message}".strip() or "no reason given") for record, fault in faults]
     )
 
 
-async def _settle_ten(receipts: dict[str, str], call: Call) -> dict[str, _Fault]:
-    """Settle one call's worth. What fails by a fault of the service is sent again at once; settling twice does no harm."""
-    faults: dict[str, _Fault] = {}
+async def _settle_ten(records: Sequence[Record], call: Call) -> _Faults:
+    """Settle one call's worth. What fails by a fault of the service is sent again at once; settling twice does no harm.
+
+    A message is told by its place: a queue may hand out a message id twice.
+    """
+    faults: dict[int, _Fault] = {}
+    left: Sequence[int] = range(len(records))
+    receipts = [record.receipt for record in records]
     for attempt in range(1, _TRIES + 1):
         if not receipts:
             break
         try:
-            body = await call(list(receipts.items()))
+            body = await call(receipts)
         except Transient:
             if attempt == _TRIES:
                 raise
             await anyio.sleep(_PAUSE * attempt)
             continue
-        failed = _failed(body, receipts)
-        faults |= {place: fault for place, fault in failed.items() if fault.SenderFault or attempt == _TRIES}
-        receipts = {place: receipts[place] for place in failed if place not in faults}
-    return faults
+        failed = failures(bytes(body), len(receipts))
+        if not failed:
+            break
+        told = [(left[number], fault) for number, fault in failed]
+        faults |= {place: fault for place, fault in told if fault.SenderFault or attempt == _TRIES}
+        left = [place for place, _ in told if place not in faults]
+        receipts = [records[place].receipt for place in left]
+    return [(records[place], faults[place]) for place in sorted(faults)]
 
 
-def _failed(body: bytes | bytearray, receipts: dict[str, str]) -> dict[str, _Fault]:
-    """The entries that were not settled: those listed as failed, and those that the answer does not speak of."""
+def failures(body: bytes, count: int) -> Sequence[tuple[int, _Fault]]:
+    """Which entries of a batch were not settled: those listed as failed, and those that the answer does not speak of.
+
+    Args:
+        body: the answer.
+        count: of the entries, which are named "0" and so on.
+
+    Raises:
+        Transient: the answer cannot be read.
+    """
+    return _known_failures(body, count) if len(body) <= _SHORT_BYTES else _failures(body, count)
+
+
+def _failures(body: bytes, count: int) -> Sequence[tuple[int, _Fault]]:
     try:
         answer = _batch_decoder.decode(body)
     except msgspec.DecodeError as error:
         raise Transient(f"sqs: the answer to a batch cannot be read: {error}") from error
     done = {entry.Id for entry in answer.Successful or ()}
-    if done.issuperset(receipts):
-        return {}
     faults = {fault.Id: fault for fault in answer.Failed or ()}
-    return {place: faults.get(place, _SILENT) for place in receipts if place not in done}
+    return tuple(
+        [(place, faults.get(name, _SILENT)) for place, name in enumerate(map(str, range(count))) if name not in done]
+    )
+
+
+_known_failures = lru_cache(maxsize=32)(_failures)  # nearly all answers say the same, that all is well

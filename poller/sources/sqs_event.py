@@ -5,19 +5,23 @@ Source: Lambda guide, "Using Lambda with Amazon SQS", and events observed on AWS
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from poller.model.errors import Transient
-from poller.model.record import Cursor, Page, Record
+from poller.model.record import Counted, Cursor, Page, Record
 from poller.sources.arn import parse_arn
-from poller.sources.wire import present
+from poller.sources.wire import UNREADABLE, present
+
+_NOTHING, _NULL, _EMPTY = Raw(b""), Raw(b"null"), Raw(b"{}")
 
 
 class _Attribute(msgspec.Struct, gc=False):
     DataType: Raw
-    StringValue: Raw = Raw(b"")
-    BinaryValue: Raw = Raw(b"")
+    StringValue: Raw = _NOTHING
+    BinaryValue: Raw = _NOTHING
     StringListValues: Raw = Raw(b"[]")
     BinaryListValues: Raw = Raw(b"[]")
 
@@ -26,9 +30,9 @@ class _Message(msgspec.Struct, gc=False):
     MessageId: str
     ReceiptHandle: str
     Body: Raw
-    MD5OfBody: Raw = Raw(b"null")
-    Attributes: Raw = Raw(b"{}")
-    MD5OfMessageAttributes: Raw = Raw(b"null")
+    MD5OfBody: Raw = _NULL
+    Attributes: Raw = _EMPTY
+    MD5OfMessageAttributes: Raw = _NULL
     MessageAttributes: dict[str, _Attribute] | None = None
 
 
@@ -36,12 +40,16 @@ class _Answer(msgspec.Struct):
     Messages: list[_Message] | None = None
 
 
-class _SystemAttributes(msgspec.Struct, gc=False):
-    """What we look at ourselves; all of them travel."""
+class _Undated(msgspec.Struct, gc=False):
+    """Of the system attributes what we look at ourselves; all of them travel."""
 
-    SentTimestamp: str = ""
     MessageGroupId: str = ""
-    AWSTraceHeader: Raw = Raw(b"")
+    AWSTraceHeader: Raw = _NOTHING
+
+
+class _SystemAttributes(_Undated, gc=False):
+    SentTimestamp: Annotated[int, Meta(ge=0, le=1 << 53)] = -1
+    """Milliseconds, written as text; -1: it is not said."""
 
 
 class _Element(msgspec.Struct, rename="camel", gc=False):
@@ -59,9 +67,9 @@ class _Element(msgspec.Struct, rename="camel", gc=False):
 
 
 _decoder = msgspec.json.Decoder(_Answer)
-_system_decoder = msgspec.json.Decoder(_SystemAttributes)
+_system_decoder = msgspec.json.Decoder(_SystemAttributes, strict=False)  # a number as text is one
+_undated_decoder = msgspec.json.Decoder(_Undated)
 _encoder = msgspec.json.Encoder()
-_NOTHING, _NULL, _EMPTY = Raw(b""), Raw(b"null"), Raw(b"{}")
 
 
 class SqsFrame(msgspec.Struct, frozen=True):
@@ -97,35 +105,56 @@ def cut_sqs(body: bytes | bytearray, *, frame: SqsFrame, cursor: Cursor, limit: 
     """
     try:
         messages = _decoder.decode(body).Messages or []
-        records = tuple([_record(message, frame, now) for message in messages])
-    except msgspec.DecodeError as error:
+        records = _records(messages, frame, now)
+    except UNREADABLE as error:
         raise Transient(f"sqs ReceiveMessage: the answer cannot be read: {error}") from error
     return Page(records=records, cursor=cursor, full=len(records) >= limit)
 
 
-def _record(message: _Message, frame: SqsFrame, now: float) -> Record:
-    named, attributes = message.MessageAttributes, message.Attributes
+def _records(messages: list[_Message], frame: SqsFrame, now: float) -> Counted:
+    tail, no_digest = frame.tail, frame.no_digest
+    records: list[Record] = []
+    for message in messages:  # all in one function: a call for each message costs
+        id_, receipt, attributes = message.MessageId, message.ReceiptHandle, message.Attributes
+        named, digest = message.MessageAttributes, message.MD5OfMessageAttributes
+        try:
+            system = _system_decoder.decode(attributes)
+        except msgspec.ValidationError:
+            system, attributes = _odd(attributes)
+        element = _Element(
+            id_,
+            receipt,
+            message.Body,
+            attributes,
+            Raw(b"{%b}" % _attributes(named)) if named else _EMPTY,
+            no_digest if digest is _NULL or digest == _NULL else digest,
+            message.MD5OfBody,
+            tail,
+        )
+        sent = system.SentTimestamp
+        records.append(
+            Record(
+                id_,
+                _encoder.encode(element),
+                sent / 1000 if sent >= 0 else now,
+                system.MessageGroupId,
+                receipt,
+                system.AWSTraceHeader is not _NOTHING or (named is not None and "traceparent" in named),
+            )
+        )
+    return Counted(records)
+
+
+def _odd(attributes: Raw) -> tuple[_SystemAttributes, Raw]:
+    """The attributes of a message that says it has none, or whose timestamp is no moment; and what travels.
+
+    Raises:
+        DecodeError: more is wrong with them than that.
+    """
     if attributes == _NULL:
-        attributes = _EMPTY
-    system = _system_decoder.decode(attributes)
-    element = _Element(
-        message.MessageId,
-        message.ReceiptHandle,
-        message.Body,
-        attributes,
-        Raw(b"{%s}" % _attributes(named)) if named else _EMPTY,
-        frame.no_digest if message.MD5OfMessageAttributes == _NULL else message.MD5OfMessageAttributes,
-        message.MD5OfBody,
-        frame.tail,
-    )
-    return Record(
-        message.MessageId,
-        _encoder.encode(element),
-        int(system.SentTimestamp) / 1000 if system.SentTimestamp.isdecimal() else now,
-        system.MessageGroupId,
-        message.ReceiptHandle,
-        system.AWSTraceHeader != _NOTHING or (named is not None and "traceparent" in named),
-    )
+        return _SystemAttributes(), _EMPTY
+    read = _undated_decoder.decode(attributes)
+    return _SystemAttributes(MessageGroupId=read.MessageGroupId, AWSTraceHeader=read.AWSTraceHeader), attributes
 
 
 def _attributes(attributes: dict[str, _Attribute]) -> bytes:

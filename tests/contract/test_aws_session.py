@@ -70,7 +70,7 @@ async def test_a_service_is_reached_at_its_own_endpoint_before_the_common_one():
         async with open_aws(settings) as aws:
             calls = await aws.calls()
             await calls.invoke("f", b"{}", timeout=5)
-            await calls.delete_message_batch("http://q", [("0", "r")])
+            await calls.delete_message_batch("http://q", ["r"])
         assert [request.path for request in own.requests] == ["/2015-03-31/functions/f/invocations"]
         assert common.operations() == ["DeleteMessageBatch"]
 
@@ -87,7 +87,7 @@ async def test_clients_and_calls_are_opened_once():
 async def test_a_request_is_signed_for_its_region_with_the_chains_credentials():
     async with scripted(in_turn(answer({}))) as server:
         async with open_aws(AwsSettings(region="us-east-1", endpoint_url=server.url)) as aws:
-            await (await aws.calls(region="eu-central-1")).delete_message_batch("http://q", [("0", "r")])
+            await (await aws.calls(region="eu-central-1")).delete_message_batch("http://q", ["r"])
         assert signed_by(server.requests[0]) == "test"
         assert "/eu-central-1/sqs/aws4_request" in server.requests[0].headers["authorization"]
         assert server.requests[0].headers["user-agent"].startswith("poller/")
@@ -99,7 +99,7 @@ async def test_a_role_is_assumed_once_and_signs_calls_and_clients():
 
     async with scripted(script) as server:
         async with open_aws(AwsSettings(region="eu-west-1", endpoint_url=server.url)) as aws:
-            await (await aws.calls(role_arn=ROLE)).delete_message_batch("http://q", [("0", "r")])
+            await (await aws.calls(role_arn=ROLE)).delete_message_batch("http://q", ["r"])
             await (await aws.client("sqs", role_arn=ROLE)).get_queue_url(QueueName="q")
         assert [signed_by(request) for request in server.requests] == ["test", "ASSUMED", "ASSUMED"]
         assert b"RoleSessionName=poller" in server.requests[0].body
@@ -117,7 +117,7 @@ async def test_a_role_is_assumed_again_before_its_credentials_end():
         async with open_aws(AwsSettings(region="eu-west-1", endpoint_url=server.url)) as aws:
             calls = await aws.calls(role_arn=ROLE)
             for _ in range(3):
-                await calls.delete_message_batch("http://q", [("0", "r")])
+                await calls.delete_message_batch("http://q", ["r"])
         assert sum(b"AssumeRole" in request.body for request in server.requests) == 2
 
 

@@ -37,8 +37,9 @@ CALLS: Mapping[str, Call] = {
     "kinesis with a stream": lambda calls: calls.get_records("kinesis", "i", 7, admitted, stream_arn=STREAM),
     "dynamodbstreams": lambda calls: calls.get_records("dynamodbstreams", "i|x", 7, admitted),
     "receive": lambda calls: calls.receive_message("http://q/ü", count=3, wait=0, admit=admitted, visibility=9),
-    "delete": lambda calls: calls.delete_message_batch("http://q", [("0", 'a"b'), ("1", "é")]),
-    "visibility": lambda calls: calls.change_message_visibility_batch("http://q", [("0", "a")], timeout=0),
+    "delete": lambda calls: calls.delete_message_batch("http://q", ['a"b', "é", "c\\n\x7f/"]),
+    "delete what is plain": lambda calls: calls.delete_message_batch("http://q", ["AQEB+/=", "b"]),
+    "visibility": lambda calls: calls.change_message_visibility_batch("http://q", ["a", "b"], timeout=0),
     "invoke": lambda calls: calls.invoke("orders:live", b'{"Records":[]}', timeout=9, trace="Root=1-a-b;Sampled=1"),
     "invoke an ARN": lambda calls: calls.invoke(ARN, b"\xff\0", timeout=9),
 }

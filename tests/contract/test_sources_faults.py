@@ -419,16 +419,30 @@ async def test_a_message_that_the_service_never_deletes_is_answered():
 
 
 async def test_a_message_that_the_answer_does_not_speak_of_is_not_deleted():
-    script = by_operation(GetQueueUrl=URL, DeleteMessageBatch=answer({"Successful": [{"Id": "0"}]}))
-    async with source_on(SQS, script) as (source, _):
-        assert [each.record.receipt for each in await source.delete(messages(2))] == ["r1"]
+    def script(request: Request) -> Reply:
+        spoken_of = [each["Id"] for each in request.parameters["Entries"] if each["ReceiptHandle"] != "r1"]
+        return answer({"Successful": [{"Id": name} for name in spoken_of]})
+
+    async with source_on(SQS, by_operation(GetQueueUrl=URL, DeleteMessageBatch=script)) as (source, server):
+        (left,) = await source.delete(messages(3))
+        assert (left.record.receipt, left.reason[:8]) == ("r1", "NoAnswer")
+        assert receipts(server, "DeleteMessageBatch") == [["r0", "r1", "r2"], ["r1"], ["r1"], ["r1"]]
+
+
+async def test_of_answers_that_look_alike_each_is_read_for_its_own_batch():
+    one_is_done = answer({"Successful": [{"Id": "0"}], "Failed": []})
+    async with source_on(SQS, by_operation(GetQueueUrl=URL, DeleteMessageBatch=one_is_done)) as (source, server):
+        assert await source.delete(messages(1)) == ()
+        assert await source.delete(messages(1)) == ()
+        assert await source.delete(messages(2)) == (), "the second is sent again, and is then the only one"
+        assert receipts(server, "DeleteMessageBatch") == [["r0"], ["r0"], ["r0", "r1"], ["r1"]]
 
 
 async def test_a_call_that_fails_is_made_again_and_the_others_are_made_too():
     replies = in_turn(failure("InternalFailure", status=500), failure("InternalFailure", status=500))
 
     def script(request: Request) -> Reply:
-        reply = (replies if request.parameters["Entries"][0]["Id"] == "0" else settled_but())(request)
+        reply = (replies if request.parameters["Entries"][0]["ReceiptHandle"] == "r0" else settled_but())(request)
         assert isinstance(reply, Reply)
         return reply
 

@@ -56,12 +56,10 @@ class ScriptedCalls:
     ) -> bytes:
         raise NotImplementedError
 
-    async def delete_message_batch(self, queue_url: str, entries: Sequence[tuple[str, str]]) -> bytes:
+    async def delete_message_batch(self, queue_url: str, receipts: Sequence[str]) -> bytes:
         raise NotImplementedError
 
-    async def change_message_visibility_batch(
-        self, queue_url: str, entries: Sequence[tuple[str, str]], *, timeout: int
-    ) -> bytes:
+    async def change_message_visibility_batch(self, queue_url: str, receipts: Sequence[str], *, timeout: int) -> bytes:
         raise NotImplementedError
 
 

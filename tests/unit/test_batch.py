@@ -6,9 +6,9 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poller.mapping.batch import Batcher
+from poller.mapping.batch import Batcher, batches_of
 from poller.model.policy import Policy
-from poller.model.record import Record, TrimHorizon, event_of, event_size_bytes
+from poller.model.record import Counted, Record, TrimHorizon, bodies_bytes, event_of, event_size_bytes
 
 
 def records(sizes: list[int], first: int = 0) -> list[Record]:
@@ -104,3 +104,24 @@ def test_no_two_neighbouring_batches_could_have_been_one(sizes: list[int], limit
     for batch, following in itertools.pairwise(batches):
         grown = (*batch, following[0])
         assert len(grown) > 10 or event_size_bytes(grown) > limit
+
+
+@given(sizes=st.lists(st.integers(0, 50), min_size=1, max_size=12), limit=st.integers(40, 400))
+def test_what_is_not_gathered_makes_the_batches_that_a_lane_would_make_of_it(sizes: list[int], limit: int):
+    received, rules = tuple(records(sizes)), policy(batch_size=10, limit=limit)
+    batcher = Batcher(rules, 0.0)
+    batcher.take(received, 0.0)
+    batches = batches_of(received, rules)
+    assert batches == batcher.rest()
+    assert len(batches) > 1 or batches[0] is received or len(received) == 1, (
+        "a lease is known by the batch it was taken for"
+    )
+
+
+@given(sizes=st.lists(st.integers(0, 50), max_size=12))
+def test_records_that_were_counted_are_as_large_as_they_are(sizes: list[int]):
+    counted = Counted(records(sizes))
+    assert counted == tuple(records(sizes))
+    assert bodies_bytes(counted) == counted.size_bytes == sum(sizes)
+    assert event_size_bytes(counted) == len(event_of(counted))
+    assert bodies_bytes(counted[1:]) == sum(sizes[1:]), "a part of them is no longer what was counted"

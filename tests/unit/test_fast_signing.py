@@ -113,9 +113,29 @@ def test_a_new_second_a_new_day_and_new_keys_are_signed_anew():
         assert date == ("20260228T235959Z" if moment == MOMENT else "20260301T000000Z")
 
 
+@given(
+    asked=st.lists(
+        st.tuples(
+            st.booleans(),
+            st.sampled_from([b"", b"1", b"{}"]),
+            st.sampled_from([KEYS, TOKENED]),
+            st.sampled_from([MOMENT, MOMENT + 1]),
+            st.sampled_from(["", "X-Amzn-Trace-Id: Root=1\r\n"]),
+        ),
+        max_size=12,
+    )
+)
+def test_a_request_that_is_made_again_is_the_one_that_would_be_made_anew(asked):
+    heads = Heads(CORPUS["kinesis"])
+    for again, body, keys, moment, more in asked:
+        digest = sha256(body).hexdigest()
+        made = (heads.again if again else heads.head)(digest, len(body), keys, moment, more=more)
+        assert made == Heads(CORPUS["kinesis"]).head(digest, len(body), keys, moment, more=more)
+
+
 def test_a_head_is_whole_and_says_each_thing_once():
     heads = Heads(CORPUS["an ARN in the path, escaped twice"])
-    head = heads.head("0" * 64, 17, TOKENED, MOMENT, more=b"X-Amzn-Trace-Id: Root=1\r\n")
+    head = heads.head("0" * 64, 17, TOKENED, MOMENT, more="X-Amzn-Trace-Id: Root=1\r\n")
     first, *lines = head.decode().split("\r\n")
     assert first == f"POST /2015-03-31/functions/{ARN}/invocations HTTP/1.1"
     assert lines[-2:] == ["", ""]

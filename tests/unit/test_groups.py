@@ -46,3 +46,10 @@ def test_a_receive_is_parted_in_order_by_what_waits():
     free, blocked = apart(batch("a", "b", "a", "c"), {"a"})
     assert [each.key for each in free] == ["b", "c"]
     assert [each.key for each in blocked] == ["a", "a"]
+
+
+def test_a_part_of_a_receive_that_has_nothing_is_none():
+    whole = batch("a", "b")
+    assert apart(whole, {"c"}) == [whole]
+    assert apart(whole, {"a", "b"}) == [whole]
+    assert apart((), {"a"}) == []

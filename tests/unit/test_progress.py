@@ -96,3 +96,33 @@ def test_progress_stands_before_the_first_record_that_is_not_settled(pages: list
         assert len(progress) == len(left)
         assert progress.oldest == (left[0] if left else None)
         assert progress.watermark == (read[first - 1].id if first else "")
+
+
+@given(reads=st.lists(st.integers(0, 4), max_size=6), order=st.randoms(use_true_random=False))
+def test_messages_are_held_alike_whether_they_are_settled_as_they_were_read_or_otherwise(
+    reads: list[int], order: random.Random
+):
+    """Against what anybody would write: a list of what is held, and bytes."""
+    progress, held, pages = Progress(by_receipt=True), list[Record](), list[tuple[Record, ...]]()
+    for number, count in enumerate(reads):
+        page = tuple(
+            Record(id=str(place % 2), body=b"x" * place, arrived=0.0, receipt=f"{number}/{place}")
+            for place in range(count)
+        )
+        progress.took(page)
+        held += page
+        pages.append(page)
+        match order.choice(["a read", "the same records", "some", "nothing"]):
+            case "a read":
+                some: list[Record] | tuple[Record, ...] = order.choice(pages)
+            case "the same records":
+                some = list(order.choice(pages))
+            case "some":
+                some = order.sample(held, order.randint(0, len(held)))
+            case _:
+                some = []
+        left = [record for record in held if all(record is not each for each in some)]
+        assert progress.settled(some) == sum(len(record.body) for record in held) - sum(len(each.body) for each in left)
+        held = left
+        assert len(progress) == len(held)
+        assert progress.oldest is (held[0] if held else None)

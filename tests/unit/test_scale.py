@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from poller.mapping import scale
-from poller.mapping.scale import Load, Scale
+from poller.mapping.scale import Scale
 from poller.model.outcome import Failed, Outcome, Partial, Refused, Replied, Unavailable
 from poller.model.policy import Policy, Scaling
 from poller.model.record import TrimHorizon
@@ -20,8 +20,8 @@ def at(limit: int, *, receives: int = 1, hungry: bool = False) -> Scale:
     return Scale(limit=limit, receives=receives, hungry=hungry, grown=0.0)
 
 
-def load(*, batches: int = 0, held: int = 0, receives: int = 0, asked: int = 0) -> Load:
-    return Load(batches=batches, held=held, receives=receives, asked=asked)
+def load(*, batches: int = 0, held: int = 0, receives: int = 0, asked: int = 0) -> dict[str, int]:
+    return {"batches": batches, "held": held, "receives": receives, "asked": asked}
 
 
 def test_a_queue_starts_with_five_batches_and_one_receive():
@@ -62,8 +62,10 @@ def test_a_queue_starts_with_five_batches_and_one_receive():
         "nothing is gathered for a batch that may not be sent",
     ],
 )
-def test_only_what_could_be_sent_at_once_is_received(state: Scale, busy: Load, size: int, window: float, expected: int):
-    assert scale.may_receive(state, busy, replace(POLICY, batch_size=size, window=window)) == expected
+def test_only_what_could_be_sent_at_once_is_received(
+    state: Scale, busy: dict[str, int], size: int, window: float, expected: int
+):
+    assert scale.may_receive(state, replace(POLICY, batch_size=size, window=window), **busy) == expected
 
 
 def test_receives_double_while_they_come_back_full_and_one_that_does_not_ends_it():

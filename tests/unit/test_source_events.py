@@ -291,3 +291,16 @@ def test_every_field_of_the_services_model_is_carried_or_left_on_purpose(path, s
     ours = {"type", "principalId"}  # Lambda's spelling, which some servers answer with
     assert members(*path) - carried == left
     assert carried - members(*path) <= ours
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"Messages":[{"MessageId":"\xff","ReceiptHandle":"r","Body":"b"}]}',
+        b'{"Messages":[{"MessageId":"i","ReceiptHandle":"r","Body":%b' % (b'{"M":' * 100_000),
+    ],
+    ids=["no UTF-8", "nested without end"],
+)
+def test_an_answer_of_sqs_that_nobody_can_read_passes_by_itself(body: bytes):
+    with pytest.raises(Transient, match="cannot be read"):
+        cut_sqs(body, frame=sqs_frame(QUEUE, windowed=False), cursor=CURSOR, limit=10, now=7.0)

@@ -6,9 +6,11 @@ import base64
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from poller.model.errors import Transient
 from poller.model.record import Cursor, Record, TrimHorizon, event_of
 from poller.sources.dynamodb_event import cut_dynamodb, dynamodb_frame
 from poller.sources.kinesis_event import cut_kinesis, kinesis_frame
@@ -155,19 +157,35 @@ def test_both_cuts_make_the_same_event_of_dynamodb_records(answer):
         )
 
 
+escaped_texts = texts | st.text('"\\/\n\0\x7fé🙂{}[],:', max_size=12)
+"""Also what JSON has to escape, and what looks like JSON."""
 attributes = st.dictionaries(
-    texts,
-    st.fixed_dictionaries({"DataType": st.just("String"), "StringValue": texts})
+    escaped_texts | st.just("traceparent"),
+    st.fixed_dictionaries({"DataType": st.just("String"), "StringValue": escaped_texts})
     | st.fixed_dictionaries({"DataType": st.just("Binary"), "BinaryValue": st.just("AP8=")}),
     max_size=2,
 )
+MOMENTS = {"1500": 1.5, "0": 0.0, "1764460800123": 1764460800.123} | dict.fromkeys(
+    ["", "x", "-5", "+5", " 7", "1.5", "\u0661\u0662", "9" * 25, "9" * 5000, '1500","SentTimestamp":"7', None], NOW
+)
+"""What a SentTimestamp says; what is no whole number of milliseconds says nothing."""
+system_attributes = st.fixed_dictionaries(
+    {},
+    optional={
+        "SentTimestamp": st.sampled_from(list(MOMENTS)),
+        "MessageGroupId": escaped_texts | st.just('","SentTimestamp":"7'),
+        "AWSTraceHeader": escaped_texts,
+        "SenderId": escaped_texts,
+        "New": escaped_texts,
+    },
+)
 messages = st.fixed_dictionaries(
     {
-        "MessageId": texts,
-        "ReceiptHandle": texts,
-        "Body": texts,
+        "MessageId": escaped_texts,
+        "ReceiptHandle": escaped_texts,
+        "Body": escaped_texts | st.sampled_from(['{"Attributes":{"SentTimestamp":"7"}}', '"}],"Messages":[{']),
         "MD5OfBody": st.none() | st.just("5d41402abc4b2a76b9719d911017c592"),
-        "Attributes": st.none() | st.just({"SentTimestamp": "1500", "MessageGroupId": "g", "New": "one"}),
+        "Attributes": st.none() | system_attributes,
         "MD5OfMessageAttributes": st.none() | st.just("ab"),
         "MessageAttributes": st.none() | attributes,
     }
@@ -175,7 +193,7 @@ messages = st.fixed_dictionaries(
 
 
 @given(answers(messages, "Messages"))
-@settings(max_examples=60)
+@settings(max_examples=300)
 def test_both_cuts_make_the_same_event_of_messages(answer):
     body, parsed = answer
     expected = []
@@ -212,6 +230,32 @@ def test_both_cuts_make_the_same_event_of_messages(answer):
     assert [(each.id, each.receipt) for each in page.records] == [
         (message["MessageId"], message["ReceiptHandle"]) for message in parsed["Messages"]
     ]
+    for cut, message in zip(page.records, parsed["Messages"], strict=True):
+        system = message.get("Attributes") or {}
+        assert cut.arrived == MOMENTS[system.get("SentTimestamp")]
+        assert cut.key == system.get("MessageGroupId", "")
+        assert cut.traced == ("AWSTraceHeader" in system or "traceparent" in (message.get("MessageAttributes") or {}))
+    assert page.size_bytes == sum(len(each.body) for each in page.records)
+
+
+@pytest.mark.parametrize("spaced", [False, True])
+def test_a_torn_answer_is_no_page_wherever_it_ends(spaced: bool):
+    message = {"MessageId": "m", "ReceiptHandle": "r", "Body": '"}]}', "Attributes": {"SentTimestamp": "1500"}}
+    whole = json.dumps({"Messages": [message, message]}, separators=None if spaced else (",", ":")).encode()
+    frame, cursor = sqs_frame(QUEUE, windowed=False), Cursor(position=TrimHorizon())
+    assert len(cut_sqs(whole, frame=frame, cursor=cursor, limit=9, now=NOW).records) == 2
+    for end in range(len(whole)):
+        with pytest.raises(Transient):
+            cut_sqs(whole[:end], frame=frame, cursor=cursor, limit=9, now=NOW)
+
+
+@pytest.mark.parametrize(
+    "attributes", ["[]", "7", '"null"', '{"MessageGroupId":7}', '{"SentTimestamp":"x","MessageGroupId":[]}']
+)
+def test_system_attributes_of_another_shape_are_no_page(attributes: str):
+    body = b'{"Messages":[{"MessageId":"m","ReceiptHandle":"r","Body":"b","Attributes":%b}]}' % attributes.encode()
+    with pytest.raises(Transient):
+        cut_sqs(body, frame=sqs_frame(QUEUE, windowed=False), cursor=Cursor(position=TrimHorizon()), limit=9, now=NOW)
 
 
 plain_records = st.fixed_dictionaries(

@@ -5,8 +5,12 @@ import json
 
 import botocore.session
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from poller.aws.calls import Answer
+from poller.aws.fast.calls import headers_of
+from poller.aws.fast.exchange import Reply
 from poller.model.outcome import Failed, Outcome, Partial, Refused, Replied, Unavailable
 from poller.targets.aws_lambda import BATCH_FAULTS, LASTING, THROTTLES, TRANSIENT, classify
 
@@ -150,3 +154,29 @@ def test_every_error_that_the_api_documents_has_its_place():
 def test_no_error_has_two_places():
     places = [THROTTLES, TRANSIENT, LASTING, BATCH_FAULTS]
     assert len(frozenset.union(*places)) == sum(map(len, places))
+
+
+told = {
+    "Content-Type": "application/json",
+    "Date": "Mon, 30 Nov 2026 00:00:00 GMT",
+    "X-Amz-Executed-Version": "7",
+    "X-Amz-Function-Error": "Unhandled",
+    "X-Amz-Log-Result": base64.b64encode(b"END").decode(),
+    "X-Amzn-ErrorType": "TooManyRequestsException",
+    "Retry-After": "3",
+    "X-Unheard-Of": "1",
+}
+
+
+@given(
+    status=st.sampled_from([200, 202, 400, 429, 500]),
+    headers=st.dictionaries(st.sampled_from(sorted(told)), st.sampled_from([str, str.lower, str.upper]), max_size=8),
+    body=st.sampled_from([b"", b"null", b'{"errorMessage":"m","errorType":"T"}']),
+)
+def test_an_answer_means_what_it_would_with_all_of_its_headers(status, headers, body):
+    raw = {spell(name).encode(): told[name].encode() for name, spell in headers.items()}
+    reply = Reply(status=status, raw_headers=raw, body=body, signed=0)
+    whole = {name.lower(): told[name] for name in headers}
+    assert reply.headers() == whole
+    looked_at = Answer(status=status, headers=headers_of(reply), body=body)
+    assert classify(looked_at, NOW) == classify(Answer(status=status, headers=whole, body=body), NOW)

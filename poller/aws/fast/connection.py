@@ -28,7 +28,7 @@ class Overdue(Exception):
 class Connection(asyncio.BufferedProtocol):
     """A protocol to be connected by the loop; then `ask`, perhaps `rest`, then `done` or `abort`."""
 
-    __slots__ = ("_broken", "_deadline", "_drained", "_held", "_hold", "_loop", "_scratch", "_silence", "_timer",
+    __slots__ = ("_broken", "_deadline", "_drained", "_due", "_held", "_hold", "_loop", "_scratch", "_silence", "_timer",
                  "_transport", "_waiter", "alive", "answer", "gone", "heard", "touched", "used", "where")  # fmt: skip
 
     def __init__(self, where: str, scratch: memoryview, silence: float) -> None:
@@ -62,6 +62,8 @@ class Connection(asyncio.BufferedProtocol):
         self._broken: Exception | None = None
         self._deadline = math.inf
         self._timer: asyncio.TimerHandle | None = None
+        self._due = math.inf
+        """When the timer goes off."""
 
     @property
     def usable(self) -> bool:
@@ -93,7 +95,7 @@ class Connection(asyncio.BufferedProtocol):
         self._hold, self._deadline = hold, deadline
         self._waiter = waiter = self._loop.create_future()
         self.alive = self._loop.time()
-        if self._timer is None or deadline < self._timer.when():
+        if self._timer is None or deadline < self._due:
             self._watch()
         if len(body) > _AT_ONCE_BYTES:
             return self._send(to, head, body, waiter)
@@ -232,10 +234,11 @@ class Connection(asyncio.BufferedProtocol):
     def _watch(self) -> None:
         """Have one timer, which looks when it goes off whether it still means anything: arming one a call costs more."""
         due = min(self.alive + self._silence, self._deadline)
-        if self._timer is not None and due < self._timer.when():
+        if self._timer is not None and due < self._due:
             self._timer.cancel()
             self._timer = None
         if self._timer is None and due < math.inf:
+            self._due = due
             self._timer = self._loop.call_at(due, self._look)
 
     def _look(self) -> None:

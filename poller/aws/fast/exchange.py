@@ -133,23 +133,30 @@ class Exchange:
         self._repeatable = repeatable
 
     async def send(
-        self, body: bytes, *, admit: Admit | None = None, more: bytes = b"", deadline: float = math.inf
+        self,
+        body: bytes,
+        *,
+        admit: Admit | None = None,
+        digest: str = "",
+        more: str = "",
+        deadline: float = math.inf,
     ) -> Reply:
         """Send and wait for the answer, whatever its status.
 
         Args:
             body: of the request.
             admit: waits until the body of a successful answer may be taken.
+            digest: of the body, where it is one of the few that are sent again and again; "": it is new.
             more: further headers, each ending in CRLF, that are not signed.
             deadline: of the whole, on the loop's clock.
 
         Raises:
             Overdue: no whole answer before the deadline.
         """
-        if len(body) > _AT_ONCE_BYTES:
-            digest = (await anyio.to_thread.run_sync(sha256, body)).hexdigest()
-        else:
-            digest = sha256(body).hexdigest()
+        signed = self._heads.again if digest else self._heads.head
+        if not digest:
+            made = sha256(body) if len(body) <= _AT_ONCE_BYTES else await anyio.to_thread.run_sync(sha256, body)
+            digest = made.hexdigest()
         hold, limit = (False, ANSWER_LIMIT_BYTES) if admit is None else (True, PAGE_LIMIT_BYTES)
         pool, origin = self._pool, self._origin
         new = corrected = False
@@ -161,7 +168,7 @@ class Exchange:
                 moment = int(time.time() + self._time.ahead)
                 if moment != self._asked_at:
                     await _by(deadline, self._ask_for_keys(moment))
-                head = self._heads.head(digest, len(body), self._keys, moment, more=more)
+                head = signed(digest, len(body), self._keys, moment, more=more)
                 await connection.ask(head, body, limit=limit, hold=hold, deadline=deadline)
                 answer = connection.answer
                 if admit is not None:

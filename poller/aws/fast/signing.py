@@ -8,6 +8,7 @@ Source: IAM guide, "Create a signed AWS API request".
 
 from __future__ import annotations
 
+import hmac
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -64,19 +65,10 @@ class Form:
         return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
-class _Hmac:
-    """HMAC-SHA-256 with one key and the texts that begin alike, of which what they share is made once."""
-
-    def __init__(self, key: bytes, begin: bytes = b"") -> None:
-        block = (sha256(key).digest() if len(key) > _BLOCK_BYTES else key).ljust(_BLOCK_BYTES, b"\0")
-        self.inner = sha256(block.translate(_INNER) + begin)
-        self.outer = sha256(block.translate(_OUTER))
-
-    def __call__(self, text: bytes) -> _Hash:
-        inner, outer = self.inner.copy(), self.outer.copy()
-        inner.update(text)
-        outer.update(inner.digest())
-        return outer
+def _begun(key: bytes, begin: bytes) -> tuple[_Hash, _Hash]:
+    """HMAC-SHA-256 with a key of 32 bytes and a text that begins so: the inner digest as far as that, and the outer."""
+    block = key.ljust(_BLOCK_BYTES, b"\0")
+    return sha256(block.translate(_INNER) + begin), sha256(block.translate(_OUTER))
 
 
 class Heads:
@@ -88,11 +80,20 @@ class Heads:
         self._keys: Keys | None = None
         self._day = ""
         self._key = b""
-        self._sign = _Hmac(b"")
-        self._canonical = sha256()
-        self._head = b""
+        self._canonical = self._inner = self._outer = sha256()
+        self._head = ""
+        self._again: dict[tuple[str, str], bytes] = {}
 
-    def head(self, digest: str, length: int, keys: Keys, moment: int, *, more: bytes = b"") -> bytes:
+    def again(self, digest: str, length: int, keys: Keys, moment: int, *, more: str = "") -> bytes:
+        """The same as `head`, for one of the few requests that are sent again and again: within a second, it is made once."""
+        if moment != self._moment or keys != self._keys:
+            self._begin(keys, moment)
+        head = self._again.get((digest, more))
+        if head is None:
+            head = self._again[digest, more] = self.head(digest, length, keys, moment, more=more)
+        return head
+
+    def head(self, digest: str, length: int, keys: Keys, moment: int, *, more: str = "") -> bytes:
         """The head of one request, to its empty line.
 
         Args:
@@ -104,10 +105,11 @@ class Heads:
         """
         if moment != self._moment or keys != self._keys:
             self._begin(keys, moment)
-        canonical = self._canonical.copy()
+        canonical, inner, outer = self._canonical.copy(), self._inner.copy(), self._outer.copy()
         canonical.update(digest.encode())
-        signature = self._sign(canonical.hexdigest().encode()).hexdigest()
-        return b"%b%b\r\nContent-Length: %d\r\n%b\r\n" % (self._head, signature.encode(), length, more)
+        inner.update(canonical.hexdigest().encode())
+        outer.update(inner.digest())
+        return f"{self._head}{outer.hexdigest()}\r\nContent-Length: {length}\r\n{more}\r\n".encode()
 
     def _begin(self, keys: Keys, moment: int) -> None:
         form = self._form
@@ -125,20 +127,21 @@ class Heads:
         names = ";".join(signed)
         lines = "".join(f"{name}:{canonical[name]}\n" for name in signed)
         self._canonical = sha256(f"{_asked(form)}{lines}\n{names}\n".encode())
-        self._sign = _Hmac(self._key, f"AWS4-HMAC-SHA256\n{date}\n{scope}\n".encode())
+        self._inner, self._outer = _begun(self._key, f"AWS4-HMAC-SHA256\n{date}\n{scope}\n".encode())
         sent = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._head = (
             f"{form.method} {form.target} HTTP/1.1\r\n{sent}"
             f"Authorization: AWS4-HMAC-SHA256 Credential={keys.access_key}/{scope}, "
             f"SignedHeaders={names}, Signature="
-        ).encode()
+        )
+        self._again.clear()
         self._keys, self._moment = keys, moment
 
 
 def _signing_key(secret: str, day: str, region: str, service: str) -> bytes:
     key = f"AWS4{secret}".encode()
     for part in (day, region, service, "aws4_request"):
-        key = _Hmac(key)(part.encode()).digest()
+        key = hmac.digest(key, part.encode(), "sha256")
     return key
 
 
