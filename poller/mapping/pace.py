@@ -1,8 +1,8 @@
 """When a shard is read next: as fast as there is data, no faster than the source allows. No I/O, no clock, no chance.
 
-Idle shards are read in the slot in which they began, as a rule that of all shards of their mapping, so that the loop
-wakes once for all of them. One that brings records is read at a phase of its own: else the answers of all would come at
-once, again and again, and each would wait for what the others make to do.
+Idle shards are read at the same moments, all of a process, so that it wakes once for all of them: after a sleep a processor
+has forgotten the program, and the first reads cost ten times what the others do. One that brings records is read at a phase
+of its own: else the answers of all would come at once, again and again, and each would wait for what the others make to do.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Pace:
     """After records it is read again in a beat, and then in twice as many after each read without, up to the interval."""
     beat: float
     """A whole part of the interval. Reads come half a beat sooner or later, so that they come at the shard's moments."""
-    home: float
-    """A moment of an idle shard; the others are whole beats away."""
+    rest: float
+    """The same of an idle shard, whose moments are whole rests from the clock's zero."""
     phase: float
-    """By how much later the moments of a shard are that brings records: less than a beat."""
+    """By how much later than whole beats the moments of a shard are that brings records: less than a beat."""
 
     def due(self, page: Page, *, began: float, empty: int) -> float:
         """When the next read is due after one that began then: at once when that is past.
@@ -55,11 +55,12 @@ class Pace:
             return began
         if page.behind > 0:
             return began + in_slot(began, apart)
-        moment = self.home if empty >= IDLE else self.home + self.phase
-        return moment + round((began + apart - moment) / self.beat) * self.beat
+        if empty >= IDLE:
+            return round((began + apart) / self.rest) * self.rest
+        return self.phase + round((began + apart - self.phase) / self.beat) * self.beat
 
 
-def beginning(policy: Policy, *, now: float, chance: float) -> Pace:
+def beginning(policy: Policy, *, chance: float) -> Pace:
     """The pace of a shard that is about to be read for the first time.
 
     Args:
@@ -67,10 +68,10 @@ def beginning(policy: Policy, *, now: float, chance: float) -> Pace:
     """
     interval = policy.poll_interval
     # What is read as often as a Kinesis shard allows, or nearly, keeps to its interval: half of it would be too soon.
-    longest = _SOON if policy.eager else _SPREAD if interval >= 2 * _CATCHING_UP else _SLOT
-    beat = interval / math.ceil(interval / longest)
-    home = now + in_slot(now, interval)
-    return Pace(interval=interval, eager=policy.eager, beat=beat, home=home, phase=chance * beat)
+    longest = _SPREAD if interval >= 2 * _CATCHING_UP else _SLOT
+    rest = interval / math.ceil(interval / longest)
+    beat = interval / math.ceil(interval / _SOON) if policy.eager else rest
+    return Pace(interval=interval, eager=policy.eager, beat=beat, rest=rest, phase=chance * beat)
 
 
 def pause_after(page: Page, *, interval: float, took: float) -> float:

@@ -118,7 +118,7 @@ class Reads:
         self._cursor: Cursor | None = cursor
         self._reader = Reader(tools, shard, holder, standing)
         self._standing = standing
-        self._pace = pace.beginning(tools.policy, now=tools.now(), chance=tools.chance())
+        self._pace = pace.beginning(tools.policy, chance=tools.chance())
         self._empty = pace.IDLE
         self.due = -math.inf
         """When it is to be read next, on `Tools.now`."""

@@ -19,9 +19,9 @@ chances = st.floats(0.0, 1.0, exclude_max=True)
 intervals = st.floats(0.4, 900.0)
 
 
-def pace(interval: float = 1.0, *, eager: bool = False, now: float = 100.0, chance: float = 0.0) -> Pace:
+def pace(interval: float = 1.0, *, eager: bool = False, chance: float = 0.0) -> Pace:
     policy = Policy(batch_size=1, start=TrimHorizon(), poll_interval=interval, eager=eager)
-    return beginning(policy, now=now, chance=chance)
+    return beginning(policy, chance=chance)
 
 
 def begins(pace: Pace, brought: list[bool], *, began: float = 100.0, late: float = 0.0) -> list[float]:
@@ -117,7 +117,7 @@ def test_a_pause_that_is_hardly_one_stays_what_it_is(pause: float):
 def test_reads_of_a_shard_are_half_an_interval_to_one_and_a_half_apart_and_five_in_a_second_at_the_most(
     interval: float, start: float, chance: float, brought: list[bool]
 ):
-    read = begins(pace(interval, now=start, chance=chance), brought, began=start)
+    read = begins(pace(interval, chance=chance), brought, began=start)
     for gap in gaps(read):
         assert 0.5 * interval - 1e-6 <= gap <= 1.5 * interval + 1e-6
         assert gap >= 0.2 - 1e-6
@@ -128,7 +128,7 @@ def test_reads_of_a_shard_are_half_an_interval_to_one_and_a_half_apart_and_five_
 def test_a_shard_that_could_not_be_read_sooner_than_after_a_fifth_of_a_second_keeps_to_its_interval(
     began: float, interval: float, chance: float, brought: bool
 ):
-    (gap,) = gaps(begins(pace(interval, now=began, chance=chance), [brought], began=began))
+    (gap,) = gaps(begins(pace(interval, chance=chance), [brought], began=began))
     assert gap == pytest.approx(interval, abs=0.025 + 1e-6)
 
 
@@ -136,21 +136,23 @@ def test_a_shard_that_could_not_be_read_sooner_than_after_a_fifth_of_a_second_ke
 def test_a_read_that_begins_late_does_not_make_the_next_one_later(
     began: float, interval: float, chance: float, brought: bool, late: float
 ):
-    mine = pace(interval, now=began, chance=chance)
+    mine = pace(interval, chance=chance)
     once, again, *_ = begins(mine, [brought] * 2, began=began)[1:]
     empty = 0 if brought else IDLE
     assert mine.due(BROUGHT if brought else EMPTY, began=once + late, empty=empty) == pytest.approx(again, abs=1e-6)
 
 
-@given(interval=intervals, first=chances, second=chances, apart=st.floats(0.0, 0.024), reads=st.integers(1, 30))
-def test_idle_shards_that_began_in_one_slot_are_read_at_the_same_moments(
-    interval: float, first: float, second: float, apart: float, reads: int
+@pytest.mark.parametrize("eager", [False, True])
+@given(interval=st.floats(0.05, 900.0), begun=st.lists(moments, min_size=2, max_size=5), reads=st.integers(1, 30))
+def test_idle_shards_are_read_at_the_same_moments_whenever_they_began(
+    eager: bool, interval: float, begun: list[float], reads: int
 ):
-    start = round(1000.0 / 0.05) * 0.05 - interval  # a read of it is due in the middle of what is nearest to a slot
-    one = begins(pace(interval, now=start, chance=first), [False] * reads, began=start)
-    other = begins(pace(interval, now=start + apart, chance=second), [False] * reads, began=start + apart)
-    assert one[1:] == pytest.approx(other[1:], abs=1e-6)
-    assert gaps(one) == pytest.approx([interval] * reads, abs=1e-6)
+    for number, start in enumerate(begun):
+        mine = pace(interval, eager=eager, chance=number / 7)
+        read = begins(mine, [False] * reads, began=start)
+        assert gaps(read)[1:] == pytest.approx([interval] * (reads - 1), abs=1e-6)
+        rests = [moment / mine.rest for moment in read[1:]]
+        assert rests == pytest.approx([round(each) for each in rests], rel=1e-9, abs=1e-4)
 
 
 def test_shards_that_bring_records_are_read_each_at_a_phase_of_its_own_and_at_whole_intervals():
@@ -178,8 +180,8 @@ def test_a_shard_that_has_become_idle_is_read_together_with_the_other_idle_ones_
 def test_phases_are_within_a_second_however_long_the_interval_is(
     interval: float, start: float, first: float, second: float
 ):
-    one = begins(pace(interval, now=start, chance=first), [True], began=start)[-1]
-    other = begins(pace(interval, now=start, chance=second), [True], began=start)[-1]
+    one = begins(pace(interval, chance=first), [True], began=start)[-1]
+    other = begins(pace(interval, chance=second), [True], began=start)[-1]
     assert abs(one - other) <= 1.0 + 1e-6
 
 
@@ -212,17 +214,17 @@ def test_where_the_source_bears_it_a_shard_is_read_soon_after_records_and_half_a
 def test_where_the_source_bears_it_reads_are_half_a_tenth_of_a_second_to_the_interval_apart(
     interval: float, start: float, chance: float, brought: list[bool]
 ):
-    eager = pace(interval, eager=True, now=start, chance=chance)
+    eager = pace(interval, eager=True, chance=chance)
     assert min(0.05, interval) - 1e-9 <= eager.beat <= 0.1
     for gap in gaps(begins(eager, brought, began=start)):
-        assert eager.beat / 2 - 1e-6 <= gap <= interval + eager.beat / 2 + 1e-6
+        assert eager.beat / 2 - 1e-6 <= gap <= interval + eager.rest / 2 + 1e-6
 
 
 @given(start=moments, chance=chances, brought=st.lists(st.booleans(), min_size=2, max_size=40))
 def test_where_the_source_bears_it_records_on_records_are_read_a_tenth_of_a_second_apart_at_the_phase_of_the_shard(
     start: float, chance: float, brought: list[bool]
 ):
-    read = begins(pace(eager=True, now=start, chance=chance), [True, *brought], began=start)
+    read = begins(pace(eager=True, chance=chance), [True, *brought], began=start)
     soon = [gap for gap, each in zip(gaps(read)[1:], brought, strict=True) if each]
     assert soon == pytest.approx([0.1] * len(soon), abs=1e-6)
 
@@ -231,6 +233,7 @@ def test_where_the_source_bears_it_records_on_records_are_read_a_tenth_of_a_seco
 def test_an_idle_shard_is_read_no_more_often_because_the_source_would_bear_it(
     interval: float, began: float, chance: float, empty: int
 ):
-    for eager in (True, False):
-        due = pace(interval, eager=eager, now=began, chance=chance).due(EMPTY, began=began, empty=empty)
-        assert due - began == pytest.approx(interval, abs=0.025 + 1e-6)
+    eager, other = pace(interval, eager=True, chance=chance), pace(interval, eager=False, chance=chance)
+    due = eager.due(EMPTY, began=began, empty=empty)
+    assert due == other.due(EMPTY, began=began, empty=empty)
+    assert due - began == pytest.approx(interval, abs=eager.rest / 2 + 1e-6)
