@@ -23,7 +23,7 @@ from poller.aws.session import AwsSettings, open_aws
 from poller.service.loop import run_on_loop
 from tests.servers.loaded import CREDENTIALS, load
 
-STRETCHES = (200, 1000)
+STRETCHES = (100, 500)
 """Calls between two calls of `getloadavg`."""
 _CALLERS = 4
 _SHARD = "shardId-00000000000000000000"

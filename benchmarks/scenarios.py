@@ -53,7 +53,7 @@ class Scenario:
     targets: dict[str, Target] = field(default_factory=dict)
     """By variant."""
     features: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """More variants of the daemon: keys of the mapping, or `store`, `replicas` and `traced`."""
+    """More variants of the daemon: keys of the mapping, or `store`, `replicas`, `traced` and `bare`."""
     filters: bool = False
 
     @property
@@ -195,6 +195,7 @@ SCENARIOS = (
             "dynamodb-2-replicas": {"store": "dynamodb", "replicas": 2},
             "postgres-2-replicas": {"store": "postgres", "replicas": 2},
             "traced": {"traced": True},
+            "bare": {"bare": True},
         },
     ),
 )

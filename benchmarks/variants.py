@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -46,10 +47,11 @@ def poller(
     store: str = "memory",
     replicas: int = 1,
     traced: bool = False,
+    bare: bool = False,
     client: str | None = None,
     **mapping: Any,
 ) -> Iterator[list[int]]:
-    """The real daemon, or several that share a store."""
+    """The real daemon, or several that share a store, as the image runs it or, `bare`, as Python alone does."""
     with ExitStack() as stack:
         settings = configuration(
             double,
@@ -61,7 +63,7 @@ def poller(
         )
         if client:
             settings["aws"]["client"] = client
-        environment = double.environment
+        environment = {**double.environment, **({} if bare else _of_the_image())}
         if traced:
             environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = stack.enter_context(_collector())
         running = []
@@ -70,6 +72,16 @@ def poller(
             started = stack.enter_context(daemon({**settings, **named}, environment=environment))
             running.append(started.process.pid)
         yield running
+
+
+def _of_the_image() -> dict[str, str]:
+    """How the image has memory allocated."""
+    told = dict(
+        re.findall(r"^\s+(GLIBC_TUNABLES|PYTHONMALLOC)=(\S+)", (_ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    )
+    if len(told) != 2:
+        raise RuntimeError("the Dockerfile says no more how memory is allocated")
+    return told
 
 
 def _store(kind: str, stack: ExitStack) -> str:
