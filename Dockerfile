@@ -32,11 +32,10 @@ RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/poller --no-cr
  && install -d -o poller -g poller -m 0750 /var/lib/poller \
  && install -d /etc/poller
 COPY --from=venv /opt/poller /opt/poller
-# The heap in huge pages, and all of it in the heap: a tenth of the CPU, and half of it where a machine sleeps between reads.
+# The heap in huge pages, where the kernel lets a process ask for them: a tenth of the CPU.
 ENV PATH=/opt/poller/bin:$PATH \
     HOME=/var/lib/poller \
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
-    PYTHONMALLOC=malloc \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
 WORKDIR /var/lib/poller

@@ -76,12 +76,10 @@ def poller(
 
 def _of_the_image() -> dict[str, str]:
     """How the image has memory allocated."""
-    told = dict(
-        re.findall(r"^\s+(GLIBC_TUNABLES|PYTHONMALLOC)=(\S+)", (_ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    )
-    if len(told) != 2:
+    told = re.search(r"^\s+(GLIBC_TUNABLES)=(\S+)", (_ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    if told is None:
         raise RuntimeError("the Dockerfile says no more how memory is allocated")
-    return told
+    return {told[1]: told[2]}
 
 
 def _store(kind: str, stack: ExitStack) -> str:
