@@ -80,7 +80,7 @@ SCENARIOS = (
     Scenario(
         name="kin-b100-1k",
         says="Kinesis, batches of 100",
-        records=5000,
+        records=12_000,
         peers=("localstack", "async_kinesis", "serverless_offline"),
         targets={
             "naive": Target(must=0.16, want=0.11),
@@ -112,7 +112,7 @@ SCENARIOS = (
     Scenario(
         name="tls-kin-b100",
         says="Kinesis, batches of 100, over TLS",
-        records=5000,
+        records=12_000,
         tls=True,
         variants=("poller", "naive", "boto3"),
     ),
@@ -120,7 +120,7 @@ SCENARIOS = (
         name="ddb-b100-1k",
         says="DynamoDB, batches of 100",
         source="dynamodb",
-        records=3000,
+        records=8_000,
         peers=("localstack",),
         targets={"naive": Target(must=0.06, want=0.037), "localstack": Target(must=0.05, want=0.03)},
     ),
