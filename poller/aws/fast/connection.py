@@ -15,7 +15,7 @@ from botocore.exceptions import ConnectionClosedError, HTTPClientError, ReadTime
 
 from poller.aws.fast.reading import Garbled, Reading
 
-SCRATCH_BYTES = 65_536
+SCRATCH_BYTES = 16_384
 """At most so much of a body is taken off the socket before it is admitted."""
 _AT_ONCE_BYTES = 65_536
 _PIECE_BYTES = 262_144
