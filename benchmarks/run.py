@@ -31,7 +31,7 @@ _SETTLED = 3.0
 """Seconds of reading empty shards before anything is measured."""
 _WIDE = 0.15
 """Of the median: a median absolute deviation beyond which a ratio means nothing."""
-_QUICK = ("kin-b100-1k", "sqs-b10-1k", "idle-kinesis")
+_QUICK = ("kin-b100-1k", "sqs-b10-1k", "idle-200")
 _SOURCES = ("aiobotocore", "botocore", "httptools", "msgspec", "uvloop")
 
 
