@@ -86,7 +86,7 @@ def test_the_daemon_does_not_grow_with_what_it_delivers(source, shards):
         load(shards=shards, record_bytes=1024) as double,
         daemon(configuration(double, function="lambda", source=source, batch_size=10)) as process,
     ):
-        looks = list(waves(double, process, shards=shards, records=48_000 // shards, count=6))
+        looks = list(waves(double, process, shards=shards, records=96_000 // shards, count=12))
     assert slope(looks[1:]) < 100, [look.resident_bytes // 1024 for look in looks]
 
 
