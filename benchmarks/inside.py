@@ -59,7 +59,7 @@ PATHS: Mapping[str, Path] = {
     "kinesis-b1": Path(source="kinesis", batch_size=1, records=1),
     "dynamodb-b100": Path(source="dynamodb", batch_size=100, records=100),
     "sqs-b10": Path(source="sqs", batch_size=10, records=10),
-    "idle-kinesis": Path(source="kinesis", records=0, shards=50, poll_interval=0.5),
+    "idle-kinesis": Path(source="kinesis", records=0, shards=100, poll_interval=2.0),
 }
 
 
