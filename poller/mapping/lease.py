@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from operator import is_
 
 import msgspec
 from msgspec.structs import replace
 
 from poller.mapping.batch import Batch
-from poller.model.record import Record
+from poller.model.record import Record, are_same
 
 LONGEST = 43_200
 """Seconds from its receipt for which SQS lets a message be hidden, however often its visibility is changed: 12 hours."""
@@ -153,9 +152,7 @@ class Leases:
             return None
         received, lease = taken
         if received is not records:
-            if not isinstance(records, tuple) or len(received) != len(records):
-                return None
-            if not all(map(is_, received, records)):
+            if not isinstance(records, tuple) or not are_same(received, records):
                 return None
             self._receives[id(records[0])] = (records, lease)  # the same batch is asked for again and again
         return lease

@@ -53,12 +53,8 @@ async def seek(tools: Tools, shard: str, checkpoint: Checkpoint, wished: Seek) -
     return True
 
 
-async def stand_still(tools: Tools, shard: str, checkpoint: Checkpoint) -> bool:
-    """Deliver nothing until the stop; its first record that waits is known all the while, so that its age is told.
-
-    Returns:
-        False: the shard's end is not settled, whatever is left of it.
-    """
+async def stand_still(tools: Tools, shard: str, checkpoint: Checkpoint) -> None:
+    """Deliver nothing until the stop; its first record that waits is known all the while, so that its age is told."""
     tried = max((lane.tried for lane in checkpoint.row.lanes), default=0)
     _stands(tools, shard, checkpoint.position, None, 0.0, tried)
     look = _Look(tools, shard, checkpoint.position)
@@ -74,7 +70,6 @@ async def stand_still(tools: Tools, shard: str, checkpoint: Checkpoint) -> bool:
             await tools.pause(max(_LOOK_EVERY, tools.policy.poll_interval))
     except ShardGone:
         pass  # the next listing tells what becomes of it
-    return False
 
 
 class _Head(NamedTuple):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice, repeat
-from operator import is_
 from typing import TypeAlias
 
-from poller.model.record import After, At, From, Position, Record, TrimHorizon, bodies_bytes
+from poller.model.record import After, At, From, Position, Record, TrimHorizon, are_same, bodies_bytes
 
 _Rank: TypeAlias = tuple[int, float]
 
@@ -124,7 +123,7 @@ class Progress:
         read = self._reads.get(first)
         if read is None or not (self._by_receipt or (self._apart is None and first == next(iter(self._reads)))):
             return False
-        return read is records or (len(read) == len(records) and all(map(is_, read, records)))
+        return are_same(read, records)
 
     def _key(self, record: Record) -> str:
         return record.receipt if self._by_receipt else record.id

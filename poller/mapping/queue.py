@@ -70,8 +70,8 @@ class Queue:
 
     @property
     def _bounded(self) -> scale.Scale:
-        """What the queue may do, within this replica's part of MaximumConcurrency, which all share."""
-        return scale.within(self._scale, self._share.part)
+        """What the queue may do, within this replica's part of MaximumConcurrency."""
+        return scale.within(self._scale, self._share.part) if self._shared else self._scale
 
     async def run(self) -> None:
         """Process the queue until the stop; what is in flight is finished and deleted.
@@ -123,8 +123,7 @@ class Queue:
         return scale.looks_at(self._scale, self._policy.scaling, now=now)
 
     def _grow(self, now: float) -> None:
-        batches = self._in_flight + len(self._waiting)
-        self._scale = scale.grow(self._scale, self._policy.scaling, batches=batches, now=now)
+        self._scale = scale.grow(self._scale, self._policy.scaling, batches=self._batches, now=now)
 
     def _begin_receives(self, now: float, tasks: TaskGroup) -> None:
         """Begin as many receives as may be under way besides those that are."""
@@ -142,6 +141,10 @@ class Queue:
             wake = min(wake, self._leases.sent_until(batch))
         return wake
 
+    @property
+    def _batches(self) -> int:
+        return self._in_flight + len(self._waiting)
+
     def _ask(self, now: float) -> int:
         """Count a receive as under way, if one may begin now. Answers how many messages it asks for; 0: none may."""
         if now < self._next_receive or not (count := self._may_receive()) or not self._goes_on:
@@ -153,9 +156,9 @@ class Queue:
     def _may_receive(self) -> int:
         """How many messages may be received now; 0: none."""
         return scale.may_receive(
-            self._bounded if self._shared else self._scale,
+            self._bounded,
             self._policy,
-            batches=self._in_flight + len(self._waiting),
+            batches=self._batches,
             held=len(self._gathering.held),
             receives=self._receives,
             asked=self._asked,
@@ -189,8 +192,7 @@ class Queue:
 
     def _next(self) -> list[Batch]:
         """The batches whose turn it is: on a FIFO queue, those of whose groups none is in flight or waits before."""
-        limit = (self._bounded if self._shared else self._scale).limit
-        free = limit - self._in_flight if limit > self._in_flight else 0
+        free = max(0, self._bounded.limit - self._in_flight)
         if self._tools.source.ordered:
             turn, self._waiting = groups.turn(self._waiting, self._groups, free)
             self._groups = self._groups.union(*map(groups_of, turn))

@@ -60,10 +60,13 @@ class Watched(Generic[T]):
 
     def cancel(self) -> None:
         """Call whoever goes on with it, and break off the read under way."""
+        if self._reading is not None and not self.called:
+            self._reading.cancel()
+        self._call()
+
+    def _call(self) -> None:
         if not self.called:
             self.called = True
-            if self._reading is not None:
-                self._reading.cancel()
             self._resume(self._of)
 
     async def over(self) -> None:
@@ -81,9 +84,8 @@ class Watched(Generic[T]):
             self._reading = None
             if self._over is not None:
                 self._over.set()
-        if brought and not self.called:
-            self.called = True
-            self._resume(self._of)
+        if brought:
+            self._call()
 
 
 class Quiets(Generic[T]):

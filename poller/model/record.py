@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from operator import is_
 from typing import Self, TypeAlias
 
 import msgspec
@@ -29,6 +30,11 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     """The handle that deletes the message (queues only)."""
     traced: bool = False
     """The message may say which trace it belongs to (queues only)."""
+
+
+def are_same(some: Sequence[Record], others: Sequence[Record]) -> bool:
+    """Whether these are the very records that those are, in the same order."""
+    return some is others or (len(some) == len(others) and all(map(is_, some, others)))
 
 
 class Counted(tuple[Record, ...]):  # noqa: SLOT001  # a tuple of any length has no room for them

@@ -13,15 +13,15 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from poller.model.errors import Transient
 from poller.model.record import Counted, Cursor, Page, Record
 from poller.sources.arn import parse_arn
-from poller.sources.wire import UNREADABLE, present
+from poller.sources.wire import NOTHING, NULL, UNREADABLE, present
 
-_NOTHING, _NULL, _EMPTY = Raw(b""), Raw(b"null"), Raw(b"{}")
+_EMPTY = Raw(b"{}")
 
 
 class _Attribute(msgspec.Struct, gc=False):
     DataType: Raw
-    StringValue: Raw = _NOTHING
-    BinaryValue: Raw = _NOTHING
+    StringValue: Raw = NOTHING
+    BinaryValue: Raw = NOTHING
     StringListValues: Raw = Raw(b"[]")
     BinaryListValues: Raw = Raw(b"[]")
 
@@ -30,9 +30,9 @@ class _Message(msgspec.Struct, gc=False):
     MessageId: str
     ReceiptHandle: str
     Body: Raw
-    MD5OfBody: Raw = _NULL
+    MD5OfBody: Raw = NULL
     Attributes: Raw = _EMPTY
-    MD5OfMessageAttributes: Raw = _NULL
+    MD5OfMessageAttributes: Raw = NULL
     MessageAttributes: dict[str, _Attribute] | None = None
 
 
@@ -44,7 +44,7 @@ class _Undated(msgspec.Struct, gc=False):
     """Of the system attributes what we look at ourselves; all of them travel."""
 
     MessageGroupId: str = ""
-    AWSTraceHeader: Raw = _NOTHING
+    AWSTraceHeader: Raw = NOTHING
 
 
 class _SystemAttributes(_Undated, gc=False):
@@ -86,7 +86,7 @@ def sqs_frame(arn: str, *, windowed: bool) -> SqsFrame:
     tail = b'"aws:sqs","eventSourceARN":%s,"awsRegion":%s'
     return SqsFrame(
         tail=Raw(tail % (_encoder.encode(arn), _encoder.encode(parse_arn(arn).region))),
-        no_digest=_NULL if windowed else UNSET,
+        no_digest=NULL if windowed else UNSET,
     )
 
 
@@ -127,7 +127,7 @@ def _records(messages: list[_Message], frame: SqsFrame, now: float) -> Counted:
             message.Body,
             attributes,
             Raw(b"{%b}" % _attributes(named)) if named else _EMPTY,
-            no_digest if digest is _NULL or digest == _NULL else digest,
+            no_digest if digest is NULL or digest == NULL else digest,
             message.MD5OfBody,
             tail,
         )
@@ -139,7 +139,7 @@ def _records(messages: list[_Message], frame: SqsFrame, now: float) -> Counted:
                 sent / 1000 if sent >= 0 else now,
                 system.MessageGroupId,
                 receipt,
-                system.AWSTraceHeader is not _NOTHING or (named is not None and "traceparent" in named),
+                system.AWSTraceHeader is not NOTHING or (named is not None and "traceparent" in named),
             )
         )
     return Counted(records)
@@ -151,7 +151,7 @@ def _odd(attributes: Raw) -> tuple[_SystemAttributes, Raw]:
     Raises:
         DecodeError: more is wrong with them than that.
     """
-    if attributes == _NULL:
+    if attributes == NULL:
         return _SystemAttributes(), _EMPTY
     read = _undated_decoder.decode(attributes)
     return _SystemAttributes(MessageGroupId=read.MessageGroupId, AWSTraceHeader=read.AWSTraceHeader), attributes
