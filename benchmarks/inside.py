@@ -57,7 +57,9 @@ class Path:
 PATHS: Mapping[str, Path] = {
     "kinesis-b100": Path(source="kinesis", batch_size=100, records=100),
     "kinesis-b1": Path(source="kinesis", batch_size=1, records=1),
+    "kinesis-10b100": Path(source="kinesis", batch_size=100, records=1000),
     "dynamodb-b100": Path(source="dynamodb", batch_size=100, records=100),
+    "dynamodb-10b100": Path(source="dynamodb", batch_size=100, records=1000),
     "sqs-b10": Path(source="sqs", batch_size=10, records=10),
     # Counted are seconds 4 to 14 less 2 to 4: shards are listed after 1, 3, 7 and 15, so once in either.
     "idle-kinesis": Path(source="kinesis", records=0, shards=50),

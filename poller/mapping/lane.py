@@ -122,5 +122,5 @@ class Lane:
         tumbler, standing = self._batcher, self._around.standing
         if not isinstance(tumbler, Tumbler) or tumbler.closes_at > self._tools.clock():
             return
-        if standing.caught_up and len(standing.progress) == len(tumbler):
+        if standing.caught_up and len(standing.held) == len(tumbler):
             tumbler.close(self._tools.now())

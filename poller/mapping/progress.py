@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice, repeat
+from operator import is_
 from typing import TypeAlias
 
 from poller.model.record import After, At, From, Position, Record, TrimHorizon, are_same, bodies_bytes
@@ -52,30 +53,88 @@ def spell(position: Position) -> str:
 
 
 class Progress:
-    """What of a partition is held: read, and not settled. Records may be settled in any order.
+    """What of a shard is held: read, and not settled. Records may be settled in any order.
 
-    A read is kept as it came until some of its records are settled without the others: nearly always all are at once.
+    They are kept in the order they came until some are settled before others: nearly always the next ones are.
     """
 
-    __slots__ = ("_apart", "_by_receipt", "_count", "_reads", "watermark")
+    __slots__ = ("_apart", "_next", "watermark")
 
-    def __init__(self, *, by_receipt: bool = False) -> None:
-        """A queue's messages are told apart by their receipts: one may be read twice under one id."""
+    def __init__(self) -> None:
         self.watermark = ""
-        """The key of the last record before which, itself included, everything read is settled; "" for none yet."""
-        self._by_receipt = by_receipt
+        """The id of the last record before which, itself included, everything read is settled; "" for none yet."""
         self._apart: _Apart | None = None
         """What is told apart record by record."""
+        self._next: deque[Record] | None = None
+        """What came behind those; an empty deque takes as much as all else that an idle shard is."""
+
+    def __len__(self) -> int:
+        return (len(self._next) if self._next else 0) + (len(self._apart.held) if self._apart else 0)
+
+    def took(self, records: Sequence[Record]) -> None:
+        """These were read, in order, behind everything read before."""
+        if self._next is None:
+            self._next = deque(records)
+        else:
+            self._next += records
+
+    def settled(self, records: Sequence[Record]) -> int:
+        """These are done with. Answers their bytes."""
+        if not records:
+            return 0
+        if self._are_next(records):
+            self.watermark = records[-1].id
+            return bodies_bytes(records)
+        apart = self._apart = self._apart or _Apart()
+        apart.took([record.id for record in self._next or ()], self._next or ())
+        self._next = None
+        done = apart.settled([record.id for record in records])
+        self.watermark = apart.watermark or self.watermark
+        if not apart.held:
+            self._apart = None
+        return bodies_bytes(done)
+
+    def _are_next(self, records: Sequence[Record]) -> bool:
+        """Whether these are the first of all that are held; then they are let go."""
+        held = self._next
+        if self._apart or held is None or len(records) > len(held) or not all(map(is_, records, held)):
+            return False
+        if len(records) == len(held):
+            self._next = None
+        else:
+            for _ in records:
+                held.popleft()
+        return True
+
+    @property
+    def oldest(self) -> Record | None:
+        """The first record held."""
+        if self._apart:
+            return self._apart.first
+        return self._next[0] if self._next else None
+
+
+class Received:
+    """What of a queue is held. Messages are told apart by their receipts: one may be received twice under one id.
+
+    A receive is kept as it came until some of its messages are settled without the others, in whatever order.
+    """
+
+    __slots__ = ("_apart", "_count", "_reads")
+
+    def __init__(self) -> None:
+        self._apart: _Apart | None = None
+        """What is told apart message by message."""
         self._reads: dict[int, Sequence[Record]] = {}
-        """What came behind those, read by read, by the identity of the first record."""
+        """What came behind those, receive by receive, by the identity of the first message."""
         self._count = 0
-        """The records of these."""
+        """The messages of these."""
 
     def __len__(self) -> int:
         return self._count + (len(self._apart.held) if self._apart else 0)
 
     def took(self, records: Sequence[Record]) -> None:
-        """These were read, in order, behind everything read before."""
+        """These were received."""
         if not records:
             return
         first = id(records[0])
@@ -88,65 +147,58 @@ class Progress:
         """These are done with. Answers their bytes."""
         if not records:
             return 0
-        if self._is_next_read(records):
-            del self._reads[id(records[0])]
+        first = id(records[0])
+        read = self._reads.get(first)
+        if read is not None and are_same(read, records):
+            del self._reads[first]
             self._count -= len(records)
-            if not self._by_receipt:
-                self.watermark = records[-1].id
             return bodies_bytes(records)
         apart = self._tell_apart()
-        done = apart.settled([self._key(record) for record in records])
-        self.watermark = apart.watermark or self.watermark
+        done = apart.settled([record.receipt for record in records])
         if not apart.held:
             self._apart = None
         return bodies_bytes(done)
 
     def _tell_apart(self) -> _Apart:
-        """Keep what was kept read by read record by record."""
+        """Keep what was kept receive by receive message by message."""
         apart = self._apart = self._apart or _Apart()
         for read in self._reads.values():
-            apart.took([self._key(record) for record in read], read)
+            apart.took([record.receipt for record in read], read)
         self._reads.clear()
         self._count = 0
         return apart
 
     @property
     def oldest(self) -> Record | None:
-        """The first record held."""
+        """The first message held."""
         if self._apart:
-            return self._apart.held[self._apart.order[0]]
+            return self._apart.first
         return next(iter(self._reads.values()))[0] if self._reads else None
-
-    def _is_next_read(self, records: Sequence[Record]) -> bool:
-        """Whether this is one whole read, behind which nothing older is held; of a queue, one in any order."""
-        first = id(records[0])
-        read = self._reads.get(first)
-        if read is None or not (self._by_receipt or (self._apart is None and first == next(iter(self._reads)))):
-            return False
-        return are_same(read, records)
-
-    def _key(self, record: Record) -> str:
-        return record.receipt if self._by_receipt else record.id
 
 
 class _Apart:
     """Records told apart by their keys."""
 
-    __slots__ = ("held", "order", "watermark")
+    __slots__ = ("_order", "held", "watermark")
 
     def __init__(self) -> None:
         self.held: dict[str, Record] = {}
-        self.order: deque[str] = deque()
+        self._order: deque[str] = deque()
         """Of what was read, settled or not; the first one is held."""
         self.watermark = ""
 
-    def took(self, keys: Sequence[str], records: Sequence[Record]) -> None:
+    @property
+    def first(self) -> Record:
+        """The first one held, where there is one."""
+        return self.held[self._order[0]]
+
+    def took(self, keys: Sequence[str], records: Iterable[Record]) -> None:
         self.held.update(zip(keys, records, strict=True))
-        self.order.extend(keys)
+        self._order.extend(keys)
 
     def settled(self, keys: Sequence[str]) -> list[Record]:
         """Answers those of them that were held."""
-        held, order = self.held, self.order
+        held, order = self.held, self._order
         done = list(filter(None, map(held.pop, keys, repeat(None))))
         if keys == list(islice(order, len(keys))):  # they are the first of all, as nearly always
             for _ in keys:

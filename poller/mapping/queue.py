@@ -16,6 +16,7 @@ from poller.mapping.gather import Gathering
 from poller.mapping.groups import groups_of
 from poller.mapping.message import Messages
 from poller.mapping.pace import pause_after
+from poller.mapping.progress import Received
 from poller.mapping.read import Reader
 from poller.mapping.sift import sift
 from poller.mapping.standing import Standing
@@ -44,7 +45,7 @@ class Queue:
         self._trouble = topology.trouble
         self._looked = now
         self._holder = holder
-        self._standing = Standing(tools, self._shard, holder)
+        self._standing = Standing(tools, self._shard, holder, Received())
         self._leases = lease.Leases()
         self._messages = Messages(tools, self._shard, self._standing, self._leases)
         self._readers: list[Reader] = []

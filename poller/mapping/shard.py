@@ -16,6 +16,7 @@ from poller.mapping.commit import Checkpoint
 from poller.mapping.deliver import Around
 from poller.mapping.lane import Lane
 from poller.mapping.lanes import divide, frontier, told
+from poller.mapping.progress import Progress
 from poller.mapping.read import Reads
 from poller.mapping.row import LaneRow, ShardRow
 from poller.mapping.sift import sift
@@ -92,7 +93,7 @@ class _Pass:
     """A shard read with one set of lanes, on from a cursor: to the record `until` or, with "", to the end of the shard."""
 
     __slots__ = ("_beside", "_checkpoint", "_drained", "_ended", "_holder", "_lanes", "_opened_with", "_parts", "_passes",
-                 "_retention", "_shard", "_standing", "_stored", "_tools", "_tumbling", "_until", "reads")  # fmt: skip
+                 "_progress", "_retention", "_shard", "_standing", "_stored", "_tools", "_tumbling", "_until", "reads")  # fmt: skip
 
     def __init__(
         self,
@@ -124,7 +125,8 @@ class _Pass:
                 stored=checkpoint.row.window,
             )
         self._holder = tools.budget.join()
-        self._standing = Standing(tools, shard, self._holder, checkpoint.position)
+        self._progress = Progress()
+        self._standing = Standing(tools, shard, self._holder, self._progress, checkpoint.position)
         self.reads = Reads(tools, shard, cursor, self._holder, self._standing)
 
     def leave(self) -> None:
@@ -193,7 +195,7 @@ class _Pass:
         """Hand out one page after the other. True when it has become quiet, False when no more is wanted or can come."""
 
         def rests() -> bool:
-            return not (self._tumbling or len(self._standing.progress) or any(lane.resumes for lane in lanes))
+            return not (self._tumbling or len(self._progress) or any(lane.resumes for lane in lanes))
 
         while not pages or await self._hand_out(pages.pop()):
             page = await self.reads.next(rests)
@@ -253,7 +255,7 @@ class _Pass:
         self._standing.stands(self._checkpoint.position)
 
     def _row(self) -> ShardRow:
-        watermark = self._standing.progress.watermark
+        watermark = self._progress.watermark
         return ShardRow(
             position=After(watermark) if watermark else self._checkpoint.position,
             lanes=told(self._lanes, watermark),

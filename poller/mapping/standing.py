@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import anyio
 
-from poller.mapping import progress
 from poller.mapping.budget import Holder
+from poller.mapping.progress import Progress, Received, spell
 from poller.mapping.tools import Tools
 from poller.model.facts import ShardStands
 from poller.model.record import Page, Position, Record
@@ -16,10 +16,18 @@ from poller.model.record import Page, Position, Record
 class Standing:
     """The records of one partition between their read and their settlement."""
 
-    __slots__ = ("_attempt", "_behind", "_freed", "_holder", "_position", "_shard", "_tools", "caught_up", "progress")
+    __slots__ = ("_attempt", "_behind", "_freed", "_holder", "_position", "_shard", "_tools", "caught_up", "held")
 
-    def __init__(self, tools: Tools, shard: str, holder: Holder, position: Position | None = None) -> None:
-        self.progress = progress.Progress(by_receipt=tools.source.redelivers)
+    def __init__(
+        self, tools: Tools, shard: str, holder: Holder, held: Progress | Received, position: Position | None = None
+    ) -> None:
+        """Tell how it stands.
+
+        Args:
+            held: what of it is held: nothing yet.
+            position: the stored one; None: of a queue.
+        """
+        self.held = held
         self.caught_up = False
         """The last read brought everything there was."""
         self._tools = tools
@@ -36,7 +44,7 @@ class Standing:
         """A read, which had this room in memory, brought a page of this size (or, with an empty one, nothing)."""
         holder.took(len(page.records), size_bytes, more=page.full or page.behind > 0)
         if page.records:
-            self.progress.took(page.records)
+            self.held.took(page.records)
         self.caught_up = not page.full and page.behind == 0
         if page.records or page.behind != self._behind:
             self._behind = page.behind
@@ -44,7 +52,7 @@ class Standing:
 
     def left(self, records: Sequence[Record]) -> None:
         """Records have left memory: settled, or given back."""
-        self._holder.settle(self.progress.settled(records))
+        self._holder.settle(self.held.settled(records))
         self._attempt = 0
         if self._freed is not None:
             self._freed.set()
@@ -66,7 +74,7 @@ class Standing:
 
         What is stuck must not take the memory that others read with.
         """
-        return not len(self.progress) or self._holder.may_read_ahead
+        return not len(self.held) or self._holder.may_read_ahead
 
     async def room(self) -> None:
         """Wait until it has room."""
@@ -75,7 +83,7 @@ class Standing:
             await self._freed.wait()
 
     def _tell(self) -> None:
-        first = self.progress.oldest
+        first = self.held.oldest
         self._tools.observe(
             ShardStands(
                 mapping=self._tools.mapping,
@@ -83,11 +91,11 @@ class Standing:
                 checkpoint=self._position,
                 oldest=first.arrived if first else None,
                 behind=self._behind,
-                held=len(self.progress),
+                held=len(self.held),
                 attempt=self._attempt,
             )
         )
 
 
 def _spelled(position: Position | None) -> str:
-    return progress.spell(position) if position else ""
+    return spell(position) if position else ""

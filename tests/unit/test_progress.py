@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.mapping import row
-from poller.mapping.progress import Progress, behind, forward, spell
+from poller.mapping.progress import Progress, Received, behind, forward, spell
 from poller.model.record import After, At, Position, Record, TrimHorizon
 
 positions = st.one_of(
@@ -68,7 +68,7 @@ def test_positions_are_spelled_for_people():
 
 
 def test_a_message_that_comes_twice_under_one_id_is_held_twice():
-    progress = Progress(by_receipt=True)
+    progress = Received()
     first, again = (Record(id="1", body=b"abc", arrived=at, receipt=f"r{at}") for at in (0.0, 9.0))
     progress.took([first])
     progress.took([again])
@@ -103,7 +103,7 @@ def test_messages_are_held_alike_whether_they_are_settled_as_they_were_read_or_o
     reads: list[int], order: random.Random
 ):
     """Against what anybody would write: a list of what is held, and bytes."""
-    progress, held, pages = Progress(by_receipt=True), list[Record](), list[tuple[Record, ...]]()
+    progress, held, pages = Received(), list[Record](), list[tuple[Record, ...]]()
     for number, count in enumerate(reads):
         page = tuple(
             Record(id=str(place % 2), body=b"x" * place, arrived=0.0, receipt=f"{number}/{place}")
