@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from poller.model.policy import Policy
-from poller.model.record import Record, bodies_bytes, event_size_bytes
+from poller.model.record import Counted, Record, bodies_bytes, event_size_bytes
 
 Batch: TypeAlias = tuple[Record, ...]
 """What one invocation carries: in source order, never empty."""
@@ -107,6 +107,7 @@ class Batcher:
         return out
 
     def _close(self) -> None:
-        self._closed.append(tuple(self._held))
+        frame = _EMPTY_EVENT_BYTES + len(self._held) - 1
+        self._closed.append(Counted(self._held, self._size_bytes - frame))
         self._held = []
         self._size_bytes = _EMPTY_EVENT_BYTES

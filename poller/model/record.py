@@ -42,10 +42,10 @@ class Counted(tuple[Record, ...]):  # noqa: SLOT001  # a tuple of any length has
 
     size_bytes: int
 
-    def __new__(cls, records: Iterable[Record]) -> Self:
-        """Count."""
+    def __new__(cls, records: Iterable[Record], size_bytes: int | None = None) -> Self:
+        """Count, unless somebody has counted."""
         counted = super().__new__(cls, records)
-        counted.size_bytes = sum([len(record.body) for record in counted])
+        counted.size_bytes = sum([len(record.body) for record in counted]) if size_bytes is None else size_bytes
         return counted
 
 

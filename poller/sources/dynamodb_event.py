@@ -16,7 +16,7 @@ from msgspec import Raw
 from msgspec.structs import astuple
 
 from poller.model.errors import Transient
-from poller.model.record import After, At, Cursor, Page, Position, Record
+from poller.model.record import After, At, Counted, Cursor, Page, Position, Record
 from poller.sources.arn import parse_arn
 from poller.sources.wire import ABSENT, NOTHING, NULL, UNREADABLE, present
 
@@ -109,20 +109,20 @@ def cut_dynamodb(body: bytes | bytearray, *, frame: DynamoDBFrame, position: Pos
     kept = records
     if isinstance(position, At):
         since = math.floor(position.time)  # creation times are whole seconds
-        kept = [record for record in records if record.arrived >= since]
+        kept = Counted(record for record in records if record.arrived >= since)
     if kept:
         position = After(records[-1].id)
     return Page(
-        records=tuple(kept),
+        records=kept,
         cursor=None if page.NextShardIterator is None else Cursor(position=position, token=page.NextShardIterator),
         full=len(records) >= limit or len(body) >= _PAGE_BYTES,
     )
 
 
-def _records(read: list[_Record], source: bytes, now: float) -> list[Record]:
+def _records(read: list[_Record], source: bytes, now: float) -> Counted:
     """All records of a page, field by field, so that no line of Python is run for each of them."""
     if not read:
-        return []
+        return Counted(())
     event_ids, names, changes, identities = zip(*map(astuple, read), strict=True)
     sequences, created, keys, new, old, sizes, views = zip(*map(astuple, changes), strict=True)
     key_texts, all_keys = _item_keys(keys)
@@ -145,7 +145,8 @@ def _records(read: list[_Record], source: bytes, now: float) -> list[Record]:
         b"}}",
     )
     arrived = [now if at is None else at for at in created] if None in created else created
-    return list(map(Record, sequences, map(b"".join, pieces), arrived, key_texts))
+    bodies = list(map(b"".join, pieces))
+    return Counted(map(Record, sequences, bodies, arrived, key_texts), sum(map(len, bodies)))
 
 
 def _woven(*parts: bytes | Sequence[bytes | Raw]) -> Iterable[tuple[bytes | Raw, ...]]:

@@ -13,7 +13,7 @@ from msgspec import Raw
 from msgspec.structs import astuple
 
 from poller.model.errors import Transient
-from poller.model.record import After, Cursor, Page, Position, Record
+from poller.model.record import After, Counted, Cursor, Page, Position, Record
 from poller.sources.arn import parse_arn
 from poller.sources.wire import ABSENT, NOTHING, UNREADABLE, present
 
@@ -127,7 +127,8 @@ def _records(read: list[_Record], frame: KinesisFrame, shard: str, now: float) -
         times,
         _ends(encryptions),
     )
-    return tuple(map(Record, ids, map(b"".join, pieces), arrivals, key_texts))
+    bodies = list(map(b"".join, pieces))
+    return Counted(map(Record, ids, bodies, arrivals, key_texts), sum(map(len, bodies)))
 
 
 def _ends(encryptions: Sequence[Raw]) -> Iterable[bytes]:
