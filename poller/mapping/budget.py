@@ -19,6 +19,9 @@ _LEAST_PAGE_BYTES = 65_536
 _GUESS_BYTES = 262_144
 """What a record is taken to weigh before the first was seen. A first read that asks for little costs one more read, one
 that asks for too much costs the ceiling; records of 1 MiB, four times as much, still make a page of a share's size."""
+_WARM_BYTES = 1_048_576
+"""What a processor's cache holds of a page between its coming and its cutting, records and their events beside it: larger
+ones cost a twentieth more for each record. Three reads of it a second are all that a Kinesis shard lets anybody read."""
 _WEIGHT = 0.25
 """Of the newest page in the average size of a record."""
 _ANSWER_BYTES = 14_680_064
@@ -49,10 +52,14 @@ class Budget:
         self._waiting: list[_Waiter] = []
         self._holders = 0
 
-    def join(self) -> Holder:
-        """Count a partition among those that share the ceiling, until it leaves."""
+    def join(self, together: int = 1) -> Holder:
+        """Count a partition among those that share the ceiling, until it leaves.
+
+        Args:
+            together: records that it sends at a time: a batch for each of its lanes.
+        """
         self._divide(self._holders + 1)
-        return Holder(self)
+        return Holder(self, together)
 
     def leave(self) -> None:
         """Count one less."""
@@ -111,14 +118,28 @@ class Budget:
         self._waiting = kept
 
 
+def asked_for(room_bytes: int, record_bytes: float, together: int) -> int:
+    """How many records a read asks for: no more than there is room for, nor than stay warm, but whole batches if it can.
+
+    Args:
+        room_bytes: of a page.
+        record_bytes: what a record weighs.
+        together: records that are sent at a time.
+    """
+    most = max(int(_WARM_BYTES / record_bytes), together)
+    limit = max(1, min(_MOST_RECORDS, int(room_bytes / record_bytes), most))
+    return limit - limit % together if limit > together else limit
+
+
 class Holder:
     """One partition's part of the budget. Each reads one answer at a time; what is held belongs to the partition."""
 
     __slots__ = ("_budget", "_held_bytes", "_joined", "_limit", "_limit_of", "_more", "_partition", "_reading_bytes",
-                 "_record_bytes")  # fmt: skip
+                 "_record_bytes", "_together")  # fmt: skip
 
-    def __init__(self, budget: Budget, partition: Holder | None = None) -> None:
+    def __init__(self, budget: Budget, together: int, partition: Holder | None = None) -> None:
         self._budget = budget
+        self._together = together
         self._partition = partition or self
         self._joined = partition is None
         self._held_bytes = 0
@@ -138,7 +159,7 @@ class Holder:
         of = self._budget.share_bytes, self._record_bytes
         if of != self._limit_of:  # it changes with neither every read nor every batch
             self._limit_of = of
-            self._limit = max(1, min(_MOST_RECORDS, int(self.page_bytes / (self._record_bytes or _GUESS_BYTES))))
+            self._limit = asked_for(self.page_bytes, self._record_bytes or _GUESS_BYTES, self._together)
         return self._limit
 
     @property
@@ -149,7 +170,7 @@ class Holder:
 
     def another(self) -> Holder:
         """For a second read of this partition at the same time."""
-        return Holder(self._budget, self._partition)
+        return Holder(self._budget, self._together, self._partition)
 
     @property
     def expects(self) -> bool:

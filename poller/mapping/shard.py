@@ -124,7 +124,7 @@ class _Pass:
                 source_arn=tools.source_name,
                 stored=checkpoint.row.window,
             )
-        self._holder = tools.budget.join()
+        self._holder = tools.budget.join(tools.policy.batch_size * tools.policy.lanes)
         self._progress = Progress()
         self._standing = Standing(tools, shard, self._holder, self._progress, checkpoint.position)
         self.reads = Reads(tools, shard, cursor, self._holder, self._standing)

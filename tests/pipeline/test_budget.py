@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 import anyio
+import pytest
 
-from poller.mapping.budget import COPIES, PAGES, STANDING_BYTES, Budget, Holder
+from poller.mapping.budget import COPIES, PAGES, STANDING_BYTES, Budget, Holder, asked_for
 from poller.model.outcome import Failed
 from poller.stores.memory import MemoryStore
 from tests.pipeline.doubles import FakeFunction, FakeStream, Shard, World, until, virtual
@@ -29,11 +30,40 @@ async def test_a_first_read_asks_for_so_little_that_records_of_1_mib_fit_the_sha
 @virtual
 async def test_a_later_read_asks_for_pages_that_fit_the_share_together():
     budget = Budget(64 * MIB)
-    with budget.join() as holder, budget.join():
+    with budget.join(10_000) as holder, budget.join():
         await read(holder, records=1, answer_bytes=512)
         assert holder.limit == 10_000
         await read(holder, records=1, answer_bytes=MIB)
         assert holder.limit * (MIB / 4) * COPIES * PAGES <= budget.share_bytes
+
+
+@pytest.mark.parametrize(
+    ("room_bytes", "record_bytes", "together", "records"),
+    [
+        (8 * MIB, 1024.0, 1, 1024),
+        (8 * MIB, 1024.0, 100, 1000),
+        (8 * MIB, 1024.0, 3000, 3000),
+        (2 * MIB, 1024.0, 3000, 2048),
+        (8 * MIB, 100.0, 100, 10_000),
+        (80 * MIB, 1024.0, 10_000, 10_000),
+        (80 * MIB, 1024.0, 100_000, 10_000),
+        (8 * MIB, 4.0 * MIB, 100, 2),
+        (8 * MIB, 16.0 * MIB, 100, 1),
+    ],
+    ids=[
+        "what stays in a cache",
+        "whole batches of that",
+        "a batch, where that is more",
+        "no more than there is room for",
+        "no more than a read may bring",
+        "a batch as large as that",
+        "batches of ten lanes that are larger",
+        "large records for which there is room",
+        "one, though there is no room",
+    ],
+)
+def test_a_read_asks_for(room_bytes: int, record_bytes: float, together: int, records: int):
+    assert asked_for(room_bytes, record_bytes, together) == records
 
 
 @virtual
