@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from poller.model.policy import Policy
-from poller.model.record import Counted, Record, bodies_bytes, event_size_bytes
+from poller.model.record import Counted, Record, bodies_of, event_size_bytes
 
 Batch: TypeAlias = tuple[Record, ...]
 """What one invocation carries: in source order, never empty."""
@@ -38,6 +38,8 @@ class Batcher:
     def __init__(self, policy: Policy, now: float) -> None:
         self._policy = policy
         self._held: list[Record] = []
+        self._bodies: list[bytes] = []
+        """Of what is held."""
         self._size_bytes = _EMPTY_EVENT_BYTES
         self._closed: list[Batch] = []
         self._opened = now
@@ -55,28 +57,30 @@ class Batcher:
         """Add what a read brought."""
         if not self._held and now >= self._opened + self._policy.window:
             self._opened = now
-        begin, most = 0, self._policy.batch_size
+        begin, most, bodies = 0, self._policy.batch_size, bodies_of(records)
         while begin < len(records):
-            part = records[begin : begin + most - len(self._held)]
-            self._gather(part)
-            begin += len(part)
+            end = begin + most - len(self._held)
+            self._gather(records[begin:end], bodies[begin:end])
+            begin = end
             if len(self._held) == most:
                 self._close()
 
-    def _gather(self, records: Sequence[Record]) -> None:
+    def _gather(self, records: Sequence[Record], bodies: Sequence[bytes]) -> None:
         """Add records that are not too many for what is held, though they may be too large."""
         limit = self._policy.event_limit_bytes
-        grown = self._size_bytes + bodies_bytes(records) + len(records) - (not self._held)
+        grown = self._size_bytes + sum(map(len, bodies)) + len(bodies) - (not self._held)
         if grown <= limit:  # all of them, and so each
             self._held += records
+            self._bodies += bodies
             self._size_bytes = grown
             return
-        for record in records:
-            grown = self._size_bytes + len(record.body) + (1 if self._held else 0)
+        for record, body in zip(records, bodies, strict=True):
+            grown = self._size_bytes + len(body) + (1 if self._held else 0)
             if self._held and grown > limit:
                 self._close()
-                grown = self._size_bytes + len(record.body)
+                grown = self._size_bytes + len(body)
             self._held.append(record)
+            self._bodies.append(body)
             self._size_bytes = grown
 
     def ready(self, now: float) -> list[Batch]:
@@ -102,12 +106,12 @@ class Batcher:
     def take_out(self, arrived_until: float) -> Batch:
         """Remove the records at the head of what is held that arrived until then: they are too old."""
         count = next((place for place, each in enumerate(self._held) if each.arrived > arrived_until), len(self._held))
-        out, self._held = tuple(self._held[:count]), self._held[count:]
+        out, self._held, self._bodies = tuple(self._held[:count]), self._held[count:], self._bodies[count:]
         self._size_bytes = event_size_bytes(self._held)
         return out
 
     def _close(self) -> None:
         frame = _EMPTY_EVENT_BYTES + len(self._held) - 1
-        self._closed.append(Counted(self._held, self._size_bytes - frame))
-        self._held = []
+        self._closed.append(Counted(self._held, self._bodies, self._size_bytes - frame))
+        self._held, self._bodies = [], []
         self._size_bytes = _EMPTY_EVENT_BYTES

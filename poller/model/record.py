@@ -38,14 +38,18 @@ def are_same(some: Sequence[Record], others: Sequence[Record]) -> bool:
 
 
 class Counted(tuple[Record, ...]):  # noqa: SLOT001  # a tuple of any length has no room for them
-    """Records whose bytes are counted once, though they are asked for when they come, are batched and have gone."""
+    """Records with their bodies, and the bytes of these: asked for when they come, are batched, are sent and have gone."""
 
+    bodies: Sequence[bytes]
     size_bytes: int
 
-    def __new__(cls, records: Iterable[Record], size_bytes: int | None = None) -> Self:
-        """Count, unless somebody has counted."""
+    def __new__(
+        cls, records: Iterable[Record], bodies: Sequence[bytes] | None = None, size_bytes: int | None = None
+    ) -> Self:
+        """Take out the bodies, and count, unless somebody has."""
         counted = super().__new__(cls, records)
-        counted.size_bytes = sum([len(record.body) for record in counted]) if size_bytes is None else size_bytes
+        counted.bodies = [record.body for record in counted] if bodies is None else bodies
+        counted.size_bytes = sum(map(len, counted.bodies)) if size_bytes is None else size_bytes
         return counted
 
 
@@ -55,7 +59,7 @@ def event_of(records: Sequence[Record]) -> bytes:
         return _OPEN + _CLOSE
     pieces = [_BETWEEN] * (2 * len(records) + 1)
     pieces[0], pieces[-1] = _OPEN, _CLOSE
-    pieces[1::2] = [record.body for record in records]
+    pieces[1::2] = bodies_of(records)
     return b"".join(pieces)  # copied once: an event may have 6 MiB
 
 
@@ -68,6 +72,11 @@ def event_size_bytes(records: Sequence[Record]) -> int:
 def bodies_bytes(records: Sequence[Record]) -> int:
     """The bytes of these records alone."""
     return records.size_bytes if type(records) is Counted else sum([len(record.body) for record in records])
+
+
+def bodies_of(records: Sequence[Record]) -> Sequence[bytes]:
+    """These records, serialized."""
+    return records.bodies if type(records) is Counted else [record.body for record in records]
 
 
 class TrimHorizon(msgspec.Struct, frozen=True, tag="trim_horizon"):

@@ -146,7 +146,7 @@ def _records(read: list[_Record], source: bytes, now: float) -> Counted:
     )
     arrived = [now if at is None else at for at in created] if None in created else created
     bodies = list(map(b"".join, pieces))
-    return Counted(map(Record, sequences, bodies, arrived, key_texts), sum(map(len, bodies)))
+    return Counted(map(Record, sequences, bodies, arrived, key_texts), bodies)
 
 
 def _woven(*parts: bytes | Sequence[bytes | Raw]) -> Iterable[tuple[bytes | Raw, ...]]:

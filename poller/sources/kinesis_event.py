@@ -128,7 +128,7 @@ def _records(read: list[_Record], frame: KinesisFrame, shard: str, now: float) -
         _ends(encryptions),
     )
     bodies = list(map(b"".join, pieces))
-    return Counted(map(Record, ids, bodies, arrivals, key_texts), sum(map(len, bodies)))
+    return Counted(map(Record, ids, bodies, arrivals, key_texts), bodies)
 
 
 def _ends(encryptions: Sequence[Raw]) -> Iterable[bytes]:
