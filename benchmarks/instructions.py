@@ -1,11 +1,11 @@
 """Holds the hot path to a budget of instructions: counted by valgrind, they are the same on a busy machine as on an idle one.
 
 `python -m benchmarks.instructions [--write] [--only NAME ...]`. What is counted is in `hot_path.py`, which only computes,
-per record; in `inside.py`, all that a mapping does besides sockets, per read and batch; and in `calls.py`, the hot calls
-over sockets, per call, without the kernel's part (and without large events, whose digest would be all there is). A figure is the difference between a long stretch and a short one, so
-that neither the start nor the counting is in it. Two runs differ by less than 0.01 % where there is only computing, and
-by less than 1 % where there is an event loop. Interpreters differ by more than
-the budget allows: each kind has its own, and one without is told so and not judged.
+per record; in `inside.py`, all that a mapping does besides sockets, per batch and its part of a read; and in `calls.py`,
+the hot calls over sockets, per call, without the kernel's part (and without large events, whose digest would be all there
+is). A figure is the difference between a long stretch and a short one, so that neither the start nor the counting is in
+it. Two runs differ by less than 0.01 % where there is only computing, and by less than 1 % where there is an event loop.
+Interpreters differ by more than the budget allows: each kind has its own, and one without is told so and not judged.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ALLOWED = 0.05
 """Of the budget, more or less: less, too, so that what was gained is written down and stays."""
 _PATIENCE = 300.0
 _AT_ONCE = 2
-_PER = dict.fromkeys(RECORDS, "record") | dict.fromkeys(PATHS, "read and batch") | dict.fromkeys(COUNTED, "call")
+_PER = dict.fromkeys(RECORDS, "record") | dict.fromkeys(PATHS, "batch and its read") | dict.fromkeys(COUNTED, "call")
 """What each name is counted for."""
 
 
@@ -46,7 +46,7 @@ def interpreter() -> str:
 
 
 def count(only: Sequence[str] = ()) -> dict[str, float]:
-    """Instructions by name: per record of what only computes, per read and batch of a mapping's whole path, per call.
+    """Instructions by name: per record of what only computes, per batch of a mapping's whole path, per call.
 
     Raises:
         SystemExit: there is no valgrind, or it failed.

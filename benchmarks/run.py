@@ -1,6 +1,6 @@
 """CPU of the real daemon beside what else moves records, as ratios of one run.
 
-`python -m benchmarks.run [SCENARIO ...] [--rounds 5] [--quick] [--peers DIR] [--client botocore] [--json FILE]`
+`python -m benchmarks.run [SCENARIO ...] [--rounds 5] [--quick] [--peers DIR] [--client botocore] [--without-sha] [--json FILE]`
 
 Each variant is a process of its own with a load double of its own, and lives through all rounds of a scenario. They take
 turns, in an order that is turned round every second round, so that what else the machine does hits all alike. Only
@@ -32,6 +32,8 @@ _SETTLED = 3.0
 _WIDE = 0.15
 """Of the median: a median absolute deviation beyond which a ratio means nothing."""
 _QUICK = ("kin-b100-1k", "sqs-b10-1k", "idle-200")
+_WITHOUT_SHA = {"OPENSSL_ia32cap": ":~0x20000000"}
+"""Has OpenSSL not use them. Source: its manual, OPENSSL_ia32cap: bit 29 of the second vector."""
 _SOURCES = ("aiobotocore", "botocore", "httptools", "msgspec", "uvloop")
 
 
@@ -135,12 +137,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="three scenarios in less than a minute")
     parser.add_argument("--peers", type=Path, help="where benchmarks/peers/install.sh has put them")
     parser.add_argument("--client", choices=["fast", "botocore"], help="how the daemon's hot calls travel")
+    parser.add_argument("--without-sha", action="store_true", help="as on a processor without instructions for SHA-256")
     parser.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="these, besides the daemon")
     parser.add_argument("--json", type=Path, help="write everything there")
     asked = parser.parse_args()
     wanted = asked.scenarios or (_QUICK if asked.quick else names)
     if unknown := set(wanted) - set(names):
         parser.error(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    if asked.without_sha:
+        os.environ.update(_WITHOUT_SHA)  # of every variant; the double makes no digest
     told = []
     for scenario in SCENARIOS:
         if scenario.name not in wanted:
@@ -167,7 +172,7 @@ def _machine() -> dict[str, Any]:
     flags = information.read_text().split() if information.exists() else []
     return {
         "cpu": platform.machine(),
-        "sha_ni": "sha_ni" in flags,
+        "sha_ni": "sha_ni" in flags and not _WITHOUT_SHA.items() <= os.environ.items(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _SOURCES},
