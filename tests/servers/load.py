@@ -20,19 +20,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import hashlib
 import json
 import math
 import re
 import ssl
 import sys
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from poller.service.loop import run_on_loop
+from tests.servers.load_http import Connection
+from tests.servers.load_records import Kind, gathered, kinesis_record, message, payload, table_record
 
 ANSWER_LIMIT_BYTES = 10_485_760
 """Of a GetRecords answer's payloads. Source: Kinesis quotas."""
@@ -40,17 +40,12 @@ TABLE_LIMIT_BYTES = 1_000_000
 """Of an answer of DynamoDB Streams."""
 TABLE_LIMIT_RECORDS = 1000
 
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_TARGET = re.compile(rb"\r\nx-amz-target: *(\w+)\.(\w+)", re.IGNORECASE)
 _EVENT_ID = re.compile(rb'"eventID": ?"(shardId-\d+):(\d+)"')
 _FIRST_SEQUENCE = 10**20
-_PIECE = 65_536
 _LONG_POLL = 0.5
 """Seconds for which an empty queue says nothing, when nothing else is said."""
 _KEYS = 100
 """Different partition keys, one after the other."""
-_REPLY = b'{"batchItemFailures":[]}'
-_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: %d\r\n\r\n"
 
 
 @dataclass
@@ -108,11 +103,11 @@ class Load:
         text = payload(record_bytes)
         now = time.time() if now is None else now
         self._kinds = {
-            b"Kinesis_20131202": _Kind(_kinesis_record(text, now), max(1, ANSWER_LIMIT_BYTES // record_bytes)),
-            b"DynamoDBStreams_20120810": _Kind(_table_record(text, now), TABLE_LIMIT_RECORDS, TABLE_LIMIT_BYTES),
+            b"Kinesis_20131202": Kind(kinesis_record(text, now), max(1, ANSWER_LIMIT_BYTES // record_bytes)),
+            b"DynamoDBStreams_20120810": Kind(table_record(text, now), TABLE_LIMIT_RECORDS, TABLE_LIMIT_BYTES),
         }
         self._groups = groups
-        self._message = _message(text, now, ordered=groups > 0)
+        self._message = message(text, now, ordered=groups > 0)
 
     def fill(self, records: int) -> None:
         """Give every shard, and the queue, so many more."""
@@ -208,7 +203,7 @@ class Load:
         spread = _number(shard) * 0.618 % 1  # they do not come all at once
         return self._held + int((time.monotonic() - self._since) * self._rate + spread)
 
-    def _page(self, kind: _Kind, shard: str, start: int, limit: int) -> tuple[int, Iterator[bytes]]:
+    def _page(self, kind: Kind, shard: str, start: int, limit: int) -> tuple[int, Iterator[bytes]]:
         held = self._held_of(shard)
         end = max(start, min(held, start + min(limit, kind.most)))
         opening = b'{"Records":['
@@ -230,7 +225,7 @@ class Load:
                 self._answered[shard, start] = time.monotonic()
             yield closing
 
-        return length, _gathered(pieces())
+        return length, gathered(pieces())
 
     async def invoke(self, event: bytes, arrived: float) -> None:
         """The function; its request began to arrive then, on the monotonic clock."""
@@ -265,171 +260,6 @@ def _number(shard: str) -> int:
 def _count(event: bytes, name: bytes) -> int:
     """How many records have this field, with a space before its value or without."""
     return event.count(b'"%b":"' % name) or event.count(b'"%b": "' % name)
-
-
-class _Kind:
-    """Records of one kind on the wire."""
-
-    def __init__(self, record: tuple[bytes, bytes], most: int, limit_bytes: int = 0) -> None:
-        self.head, self.rest = record
-        filled = self.head.replace(b"SHARD", b"-" * 28).replace(b"NUMBER", b"-" * 21).replace(b"KEY", b"--")
-        self.size_bytes = len(filled) + len(self.rest)
-        self.most = min(most, limit_bytes // self.size_bytes + 1) if limit_bytes else most
-
-
-def payload(size_bytes: int) -> bytes:
-    """JSON that filters can look into, of that size where it is not too small for that."""
-    known = {"type": "order", "customer": {"id": 17, "tier": "gold"}, "total": 250.5, "text": ""}
-    room = size_bytes - len(json.dumps(known))
-    text = "All work and no play. " * (size_bytes // 22 + 1)
-    return json.dumps(known | {"text": text[:room]}).encode() if room >= 0 else text[:size_bytes].encode()
-
-
-def _kinesis_record(text: bytes, now: float) -> tuple[bytes, bytes]:
-    rest = b'","Data":"%b","ApproximateArrivalTimestamp":%.3f}' % (base64.b64encode(text), now)
-    return b'{"SequenceNumber":"NUMBER","PartitionKey":"key-KEY', rest
-
-
-def _table_record(text: bytes, now: float) -> tuple[bytes, bytes]:
-    """Two images of six attributes share the bytes."""
-    image = {
-        "name": {"S": "All work"},
-        "total": {"N": "250.5"},
-        "open": {"BOOL": True},
-        "tags": {"SS": ["a", "b"]},
-        "inner": {"M": {"tier": {"S": "gold"}}},
-    }
-    note = text[: max(0, (len(text) - 250) // 2)].decode("ascii", "replace")
-    images = json.dumps({"NewImage": image | {"text": {"S": note}}, "OldImage": image | {"text": {"S": note}}}).encode()
-    rest = b'"}},%b,"ApproximateCreationDateTime":%d,"SizeBytes":%d,"StreamViewType":"NEW_AND_OLD_IMAGES"}}' % (
-        images[1:-1],
-        now,
-        len(text),
-    )
-    head = (
-        b'{"eventID":"SHARD:NUMBER","eventName":"MODIFY","eventVersion":"1.1","eventSource":"aws:dynamodb",'
-        b'"awsRegion":"eu-west-1","dynamodb":{"SequenceNumber":"NUMBER","Keys":{"pk":{"S":"key-KEY'
-    )
-    return head, rest
-
-
-def _message(text: bytes, now: float, *, ordered: bool) -> bytes:
-    """A message, for its id and its receipt handle; on a FIFO queue for its group and its number as well."""
-    moment = str(int(now * 1000))
-    known = {
-        "MD5OfBody": hashlib.md5(text, usedforsecurity=False).hexdigest(),
-        "Body": text.decode(),
-        "Attributes": {
-            "SenderId": "AIDAIENQZJOLO23YVJ4VO",
-            "SentTimestamp": moment,
-            "ApproximateReceiveCount": "1",
-            "ApproximateFirstReceiveTimestamp": moment,
-            **({"MessageGroupId": "GROUP", "SequenceNumber": "NUMBER"} if ordered else {}),
-        },
-    }
-    rest = json.dumps(known).encode()[1:].replace(b"%", b"%%").replace(b"GROUP", b"%b").replace(b"NUMBER", b"%b")
-    return b'{"MessageId":"%b","ReceiptHandle":"%b",' + rest
-
-
-def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Small pieces together, large ones as they are."""
-    held: list[bytes] = []
-    size = 0
-    for piece in pieces:
-        held.append(piece)
-        size += len(piece)
-        if size >= _PIECE:
-            yield held[0] if len(held) == 1 else b"".join(held)
-            held, size = [], 0
-    yield b"".join(held)
-
-
-class Connection(asyncio.Protocol):
-    """One client; requests come one after the other."""
-
-    def __init__(self, load: Load) -> None:
-        self._load = load
-        self._received = bytearray()
-        self._wanted = 0
-        """Bytes of the request under way, its head included; 0 while the head is not complete."""
-        self._body_at = 0
-        self._arrived = 0.0
-        """When the request under way began to arrive, on the monotonic clock."""
-        self._pieces: Iterator[bytes] = iter(())
-        self._writable = True
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-
-    def data_received(self, data: bytes) -> None:
-        if not self._received:
-            self._arrived = time.monotonic()
-        self._received += data
-        if not self._wanted:
-            head_end = self._received.find(b"\r\n\r\n")
-            if head_end < 0:
-                return
-            length = _LENGTH.search(self._received, 0, head_end + 2)
-            self._body_at = head_end + 4
-            self._wanted = self._body_at + (int(length[1]) if length else 0)
-        if len(self._received) >= self._wanted:
-            received, self._received, self._wanted = self._received, bytearray(), 0
-            self._request(bytes(received[: self._body_at]), bytes(memoryview(received)[self._body_at :]))
-
-    def _request(self, head: bytes, body: bytes) -> None:
-        method, path, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
-        if method == "GET":
-            name, _, value = path.partition("?records=")
-            if name == "/fill":
-                self._load.fill(int(value))
-            elif name == "/trickle":
-                self._load.trickle(int(value))
-            answer = self._load.told()
-            self._send(len(answer), iter([answer]))
-        elif target := _TARGET.search(head):
-            service, operation, asked = target[1], target[2].decode(), json.loads(body)
-            if wait := self._load.wait(operation, asked):
-                self._later(self._call(service, operation, asked, wait))
-            else:
-                self._send(*self._load.call(service, operation, asked))
-        else:
-            self._later(self._function(body, self._arrived))
-
-    def _later(self, answer: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(answer)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _call(self, service: bytes, operation: str, asked: Any, wait: float) -> None:
-        self._load.waiting += 1
-        await asyncio.sleep(wait)
-        self._load.waiting -= 1
-        self._send(*self._load.call(service, operation, asked))
-
-    async def _function(self, event: bytes, arrived: float) -> None:
-        await self._load.invoke(event, arrived)
-        self._send(len(_REPLY), iter([_REPLY]))
-
-    def _send(self, length: int, pieces: Iterator[bytes]) -> None:
-        if self._transport.is_closing():
-            return
-        if length < _PIECE:
-            self._transport.write(_ANSWER % length + b"".join(pieces))  # in one packet, as services answer
-            return
-        self._transport.write(_ANSWER % length)
-        self._pieces = pieces
-        self.resume_writing()
-
-    def pause_writing(self) -> None:
-        self._writable = False
-
-    def resume_writing(self) -> None:
-        self._writable = True
-        for piece in self._pieces:
-            self._transport.write(piece)
-            if not self._writable:
-                return
 
 
 async def _serve(load: Load, certificate: str = "") -> int:
