@@ -170,13 +170,14 @@ async def test_a_signature_that_is_refused_for_anything_else_is_not_sent_again()
     refusals = in_turn(
         failure("InvalidSignatureException", headers={"Date": format_datetime(datetime.now(UTC), usegmt=True)}),
         failure("InvalidSignatureException", headers={"Date": "yesterday"}),
+        failure("InvalidSignatureException", headers={"Date": "Sat, 01 Jan 99999999999 00:00:00 GMT"}),
         failure("InvalidSignatureException"),
         failure("ValidationException", headers={"Date": "Sat, 01 Jan 2000 00:00:00 GMT"}),
         failure("InternalFailure", status=500, headers={"Date": "Sat, 01 Jan 2000 00:00:00 GMT"}),
     )
     async with scripted(refusals) as server, aws_at(server.url) as aws:
         calls = await aws.calls()
-        for number in range(1, 6):
+        for number in range(1, 7):
             with pytest.raises(PollerError):
                 await CALLS["receive"](calls)
             assert len(server.requests) == number
