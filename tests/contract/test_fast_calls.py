@@ -278,6 +278,25 @@ async def test_deletions_do_not_wait_for_long_polls():
     assert server.operations().count("ReceiveMessage") == 520
 
 
+@pytest.mark.parametrize("client", FORMS)
+async def test_a_function_does_not_wait_for_the_calls_of_another_however_many_these_are(client):
+    held = asyncio.Event()
+
+    async def script(request: Request) -> Reply:
+        if "slow" in request.path:
+            await held.wait()
+        return answer({})
+
+    async with scripted(script) as server, aws_at(server.url, client) as aws, asyncio.TaskGroup() as tasks:
+        calls = await aws.calls()
+        for _ in range(510):
+            tasks.create_task(calls.invoke("slow", b"{}", timeout=60))
+        while len(server.requests) < 500:
+            await asyncio.sleep(0.01)
+        assert (await calls.invoke("quick", b"{}", timeout=5)).status == 200
+        held.set()
+
+
 async def test_a_trace_that_no_header_may_hold_is_not_sent():
     async with scripted(in_turn(answer({}))) as server, aws_at(server.url) as aws:
         with pytest.raises(Denied, match="the trace holds what no header may"):
