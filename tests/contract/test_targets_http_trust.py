@@ -72,7 +72,10 @@ async def test_server_that_nobody_vouches_for_is_sent_nothing(authority: Authori
     async with serving(tmp_path / "server.pem") as seen:
         outcome = await outcome_of(f"{seen.url}/f")
         assert isinstance(outcome, Unavailable)
+        where = seen.url.removeprefix("https://")
+        assert outcome.reason.startswith(f'function "f": cannot connect to {where}: ')
         assert "certificate verify failed" in outcome.reason
+        assert not outcome.lasting
         assert seen.requests == []
 
 
