@@ -223,7 +223,7 @@ class _Http:
         except (OSError, ValueError) as error:  # OSError: DNS, refusals, TLS, no answer in time
             why = str(error) or "no answer"
             raise Denied(one_line(f'function "{settings.name}": {where} cannot be reached: {why}')) from error
-        writer.close()
+        writer.transport.abort()  # nothing was sent; to take leave would be to wait for the server's answer, or its reset
         await writer.wait_closed()
         if settings.sigv4:
             await self._sign(settings.sigv4, b"", "application/json")
