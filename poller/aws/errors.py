@@ -93,6 +93,8 @@ _CREDENTIALS = frozenset(
     }
 )
 _CLOCK = frozenset({"RequestExpired", "RequestTimeTooSkewed"})
+_ENDED_ALREADY = "refreshed credentials are still expired"
+"""What botocore says of new credentials whose end has passed by this machine's clock; it has no error of its own for it."""
 _WRITES = frozenset({"SendMessage", "Publish", "PutObject"})
 _READS = frozenset({"GetRecords", "GetShardIterator"})
 _IAM_ACTIONS = {"Invoke": "InvokeFunction", "HeadBucket": "ListBucket"}
@@ -193,8 +195,15 @@ def _of_answer(service: str, error: ClientError) -> PollerError:
 
 
 def translated_error(service: str, operation: str, error: Exception) -> PollerError:
-    """What an exception of the SDK or of its HTTP client means for us."""
+    """What an exception of the SDK or of its HTTP client means for us. A `RuntimeError` that is neither's goes up."""
     match error:
+        case RuntimeError():
+            if _ENDED_ALREADY not in str(error):
+                raise error
+            return Denied(
+                f"{service} {operation}: the AWS credentials were renewed and have expired all the same"
+                " (is this machine's clock right?)"
+            )
         case ClientError():
             return _of_answer(service, error)
         case NoCredentialsError():
@@ -220,7 +229,7 @@ def found_item(error: PollerError) -> Mapping[str, Any] | None:
     return item
 
 
-FOREIGN_ERRORS = (BotoCoreError, ClientError, ResponseParserError, aiohttp.ClientError, OSError)
+FOREIGN_ERRORS = (BotoCoreError, ClientError, ResponseParserError, aiohttp.ClientError, OSError, RuntimeError)
 """What the SDK and its HTTP client raise; `translated_error` knows what each means."""
 
 

@@ -36,6 +36,8 @@ _CONNECT = 5.0
 _READ = 60.0
 """Seconds without a byte before an answer is given up; a long poll of a queue is silent for 20."""
 _CONNECTIONS = 500
+_UNBOUNDED = 0
+"""As aiohttp spells it."""
 _PROMPT = 1.0
 """Seconds to connect, and without a byte, after which a call is given up that somebody's lease depends on."""
 
@@ -273,12 +275,13 @@ def _prompt_config() -> AioConfig:
 
 def _hot_config(service: Service) -> AioConfig:
     """No second try behind our back: a repeated Invoke is a duplicate, and the readers pace their own."""
+    calls_functions = service == "lambda"
     return AioConfig(
         user_agent=_USER_AGENT,
         parameter_validation=False,
         connect_timeout=_CONNECT,
-        read_timeout=None if service == "lambda" else _READ,  # a function has the time its caller gives it
-        max_pool_connections=_CONNECTIONS,
+        read_timeout=None if calls_functions else _READ,  # a function has the time its caller gives it
+        max_pool_connections=_UNBOUNDED if calls_functions else _CONNECTIONS,  # and no other waits for it
         retries={"mode": "standard", "total_max_attempts": 1},
         http_session_cls=AdmittingSession,
         connector_args={"socket_factory": keepalive_socket},

@@ -25,6 +25,7 @@ class Gate:
     def __init__(self, tools: Tools, topology: Topology) -> None:
         self._tools = tools
         self._topology = topology
+        self._listed = tools.now()
         self._steering = Steering(tools)
         self._news = anyio.Event()
         self._stop = Stop()
@@ -47,7 +48,7 @@ class Gate:
 
     async def _go_on(self) -> None:
         with self._tools.budget.join() as holder:
-            await Queue(replace(self._tools, stop=self._stop), self._topology, holder).run()
+            await Queue(replace(self._tools, stop=self._stop), self._topology, holder, listed=self._listed).run()
 
     async def _stand_still(self) -> None:
         shard = self._topology.partitions[0].id

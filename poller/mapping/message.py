@@ -140,11 +140,11 @@ class Messages:
                 except (Transient, Denied) as error:
                     self._ended(len(records), f"their visibility could not be extended: {error}")
                     continue
-                lost = {each.record.receipt for each in unsettled}
-                kept = [record for record in records if record.receipt not in lost]
+                failed = {each.record.receipt for each in unsettled}
+                kept = [record for record in records if record.receipt not in failed]
                 self._leases.renewed(kept, at=began, seconds=seconds)
                 if unsettled:
-                    self._leases.lost([each.record for each in unsettled])
+                    self._leases.lost([each.record for each in unsettled if not each.passing])
                     self._ended(len(unsettled), f"their visibility could not be extended: {_reasons(unsettled)}")
 
     def _ended(self, messages: int, reason: str) -> None:

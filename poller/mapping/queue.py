@@ -36,14 +36,19 @@ _OVERTAKING = "a message before them in their group was not settled"
 class Queue:
     """The running state of one mapping of a queue."""
 
-    def __init__(self, tools: Tools, topology: Topology, holder: Holder) -> None:
+    def __init__(self, tools: Tools, topology: Topology, holder: Holder, *, listed: float) -> None:
+        """Receive nothing yet.
+
+        Args:
+            listed: when the queue said what it is, on `Tools.now`.
+        """
         now = tools.now()
         self._tools = tools
         self._policy = tools.policy
         self._shard = topology.partitions[0].id
         self._topology = topology
         self._trouble = topology.trouble
-        self._looked = now
+        self._looked = listed
         self._holder = holder
         self._standing = Standing(tools, self._shard, holder, Received())
         self._leases = lease.Leases()

@@ -54,9 +54,10 @@ class Reader:
         began = self._tools.now()
         try:
             page = await self._tools.source.read(self._shard, cursor, limit, self._admit)
-        except PollerError as error:
+        except BaseException as error:  # a read that is cancelled gives its room back, too
             self._holder.took(0, 0, more=False)
-            self._tell("throttled" if isinstance(error, Throttled) else "error", began, reason=str(error))
+            if isinstance(error, PollerError):
+                self._tell("throttled" if isinstance(error, Throttled) else "error", began, reason=str(error))
             raise
         self._failures = 0
         size_bytes = page.size_bytes if page.records else 0

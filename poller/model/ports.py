@@ -32,6 +32,8 @@ class Unsettled(NamedTuple):
     record: Record
     reason: str
     """One line."""
+    passing: bool = False
+    """It may be tried again."""
 
 
 class Source(Protocol):
@@ -63,7 +65,7 @@ class Source(Protocol):
         """Make a queue's messages visible again at once. A stream does nothing."""
 
     async def extend(self, records: Sequence[Record], seconds: int) -> Sequence[Unsettled]:
-        """Hide a queue's messages for so long from now on; answers those that are lost. A stream answers nothing."""
+        """Hide a queue's messages for so long from now on; answers those that are not. A stream answers nothing."""
 
     async def check(self) -> None:
         """Find out whether the source exists and may be read. Raises `Denied` with one line that says what to do."""

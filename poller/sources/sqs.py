@@ -201,7 +201,10 @@ async def _settle_tens(records: Sequence[Record], call: Call) -> _Faults:
 
 def _unsettled(faults: _Faults) -> tuple[Unsettled, ...]:
     return tuple(
-        [Unsettled(record, f"{fault.Code} {fault.Message}".strip() or "no reason given") for record, fault in faults]
+        [
+            Unsettled(record, f"{fault.Code} {fault.Message}".strip() or "no reason given", not fault.SenderFault)
+            for record, fault in faults
+        ]
     )
 
 

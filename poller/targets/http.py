@@ -200,10 +200,10 @@ class _Http:
                 return self._unavailable(str(error), lasting=True)
             except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):  # it is not repeated: it may hold secrets
                 return self._unavailable("its url is not one of HTTP (http://HOST[:PORT]/PATH)", lasting=True)
+            except (aiohttp.ClientError, OSError) as error:  # before ValueError, which a refused certificate is, too
+                return self._unavailable(_what_failed(error))
             except ValueError as error:
                 return self._unavailable(f"its headers cannot be sent: {error}", lasting=True)
-            except (aiohttp.ClientError, OSError) as error:
-                return self._unavailable(_what_failed(error))
         return Failed(reason=f"Task timed out after {settings.timeout:.2f} seconds", timeout=True)
 
     async def check(self) -> float:
@@ -223,7 +223,7 @@ class _Http:
         except (OSError, ValueError) as error:  # OSError: DNS, refusals, TLS, no answer in time
             why = str(error) or "no answer"
             raise Denied(one_line(f'function "{settings.name}": {where} cannot be reached: {why}')) from error
-        writer.close()
+        writer.transport.abort()  # nothing was sent; to take leave would be to wait for the server's answer, or its reset
         await writer.wait_closed()
         if settings.sigv4:
             await self._sign(settings.sigv4, b"", "application/json")
@@ -281,6 +281,8 @@ def _trace_headers(trace: Trace) -> dict[str, str]:
 
 def _what_failed(error: aiohttp.ClientError | OSError) -> str:
     match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return f"cannot connect to {error.host}:{error.port}: {error.certificate_error}"
         case aiohttp.ClientConnectorError():
             cause = error.os_error
             return f"cannot connect to {error.host}:{error.port}: {cause.strerror or cause}"

@@ -10,7 +10,7 @@ import pytest
 from poller.aws.errors import translated
 from poller.aws.session import AwsSettings, open_aws
 from poller.model.errors import Denied, Transient
-from tests.contract.reading import admitted
+from tests.contract.reading import admitted, aws_at
 from tests.servers.scripted import Reply, Request, answer, failure, in_turn, scripted
 
 ROLE = "arn:aws:iam::111122223333:role/reader"
@@ -138,6 +138,28 @@ async def test_a_role_that_may_not_be_assumed_is_refused_in_one_line():
             await calls.get_records("kinesis", "i", 1, admitted)
         with pytest.raises(Denied, match=line):
             await calls.invoke("f", b"{}", timeout=5)
+
+
+@pytest.mark.parametrize("client", ["fast", "botocore"])
+async def test_credentials_that_have_ended_before_they_come_are_refused_in_one_line(client):
+    """By our clock: it may be hours off, or somebody hands out old ones."""
+
+    def script(request: Request) -> Reply:
+        return assumed("2000-01-01T00:00:00Z") if b"AssumeRole" in request.body else answer({})
+
+    line = (
+        r"^\w+ \w+: the AWS credentials were renewed and have expired all the same \(is this machine's clock right\?\)$"
+    )
+    async with scripted(script) as server, aws_at(server.url, client) as aws:
+        calls = await aws.calls(role_arn=ROLE)
+        with pytest.raises(Denied, match=line):
+            await calls.get_records("kinesis", "i", 1, admitted)
+        with pytest.raises(Denied, match=line):
+            await calls.delete_message_batch("http://q", ["r"])
+        with pytest.raises(Denied, match=line):
+            await calls.invoke("f", b"{}", timeout=5)
+        with pytest.raises(Denied, match=line), translated("sqs", "GetQueueUrl"):
+            await (await aws.client("sqs", role_arn=ROLE)).get_queue_url(QueueName="q")
 
 
 async def test_a_client_tries_again_what_passes_by_itself():

@@ -170,13 +170,14 @@ async def test_a_signature_that_is_refused_for_anything_else_is_not_sent_again()
     refusals = in_turn(
         failure("InvalidSignatureException", headers={"Date": format_datetime(datetime.now(UTC), usegmt=True)}),
         failure("InvalidSignatureException", headers={"Date": "yesterday"}),
+        failure("InvalidSignatureException", headers={"Date": "Sat, 01 Jan 99999999999 00:00:00 GMT"}),
         failure("InvalidSignatureException"),
         failure("ValidationException", headers={"Date": "Sat, 01 Jan 2000 00:00:00 GMT"}),
         failure("InternalFailure", status=500, headers={"Date": "Sat, 01 Jan 2000 00:00:00 GMT"}),
     )
     async with scripted(refusals) as server, aws_at(server.url) as aws:
         calls = await aws.calls()
-        for number in range(1, 6):
+        for number in range(1, 7):
             with pytest.raises(PollerError):
                 await CALLS["receive"](calls)
             assert len(server.requests) == number
@@ -275,6 +276,25 @@ async def test_deletions_do_not_wait_for_long_polls():
         assert server.operations().count("ReceiveMessage") == 500, "the others wait for a connection"
         held.set()
     assert server.operations().count("ReceiveMessage") == 520
+
+
+@pytest.mark.parametrize("client", FORMS)
+async def test_a_function_does_not_wait_for_the_calls_of_another_however_many_these_are(client):
+    held = asyncio.Event()
+
+    async def script(request: Request) -> Reply:
+        if "slow" in request.path:
+            await held.wait()
+        return answer({})
+
+    async with scripted(script) as server, aws_at(server.url, client) as aws, asyncio.TaskGroup() as tasks:
+        calls = await aws.calls()
+        for _ in range(510):
+            tasks.create_task(calls.invoke("slow", b"{}", timeout=60))
+        while len(server.requests) < 500:
+            await asyncio.sleep(0.01)
+        assert (await calls.invoke("quick", b"{}", timeout=5)).status == 200
+        held.set()
 
 
 async def test_a_trace_that_no_header_may_hold_is_not_sent():

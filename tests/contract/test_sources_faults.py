@@ -455,6 +455,24 @@ async def test_a_call_that_fails_is_made_again_and_the_others_are_made_too():
         assert sum(batch[0] in {"r10", "r20"} for batch in sent) == 2
 
 
+async def test_of_messages_that_were_not_extended_those_may_be_tried_again_that_the_service_failed_with():
+    def script(request: Request) -> Reply:
+        if request.parameters["Entries"][0]["ReceiptHandle"] == "r10":
+            return failure("InternalFailure", status=500)
+        reply = settled_but(r1=True, r2=False)(request)
+        assert isinstance(reply, Reply)
+        return reply
+
+    async with source_on(SQS, by_operation(GetQueueUrl=URL, ChangeMessageVisibilityBatch=script)) as (source, _):
+        left = await source.extend(messages(12), 30)
+        assert {each.record.receipt: each.passing for each in left} == {
+            "r1": False,
+            "r2": True,
+            "r10": True,
+            "r11": True,
+        }
+
+
 async def test_a_queue_that_was_deleted_is_not_found():
     script = by_operation(GetQueueUrl=URL, DeleteMessageBatch=failure("QueueDoesNotExist"))
     async with source_on(SQS, script) as (source, _):

@@ -1,10 +1,14 @@
 """HTTP functions behind TLS with a private CA, requests that are signed, and the trace that is sent along."""
 
+import asyncio
 import hashlib
 import hmac
+import socket
 import ssl
+import struct
+import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,7 +76,10 @@ async def test_server_that_nobody_vouches_for_is_sent_nothing(authority: Authori
     async with serving(tmp_path / "server.pem") as seen:
         outcome = await outcome_of(f"{seen.url}/f")
         assert isinstance(outcome, Unavailable)
+        where = seen.url.removeprefix("https://")
+        assert outcome.reason.startswith(f'function "f": cannot connect to {where}: ')
         assert "certificate verify failed" in outcome.reason
+        assert not outcome.lasting
         assert seen.requests == []
 
 
@@ -83,6 +90,35 @@ async def test_server_of_another_authority_is_denied(authority: Authority, tmp_p
         with pytest.raises(Denied, match="certificate verify failed"):
             await outcome_of(f"{seen.url}/f", ca=str(tmp_path / "other.pem"))
         assert seen.requests == []
+
+
+@pytest.mark.parametrize("resets", [True, False], ids=["resets", "says nothing"])
+async def test_check_does_not_depend_on_how_a_server_takes_leave(authority: Authority, tmp_path: Path, resets: bool):
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(tmp_path / "server.pem")
+    checked = threading.Event()
+
+    def serve() -> None:
+        with listener, suppress(ConnectionError):  # the handshake's end may be lost on one who has gone already
+            plain, _ = listener.accept()
+            with (
+                plain,
+                tls.wrap_socket(plain, server_side=True) as secure,
+                socket.socket(fileno=secure.detach()) as line,
+            ):
+                if resets:
+                    line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                checked.wait(0.3 if resets else 10)
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"https://127.0.0.1:{listener.getsockname()[1]}/f"
+    function = HttpFunction(name="f", url=url, timeout=5.0, ca=str(tmp_path / "ca.pem"))
+    server = asyncio.create_task(asyncio.to_thread(serve))
+    async with open_aws(AwsSettings(region="eu-west-1")) as aws, function.open(aws, lambda fact: None) as target:
+        async with asyncio.timeout(5):
+            assert await target.check() == 5.0
+    checked.set()
+    await server
 
 
 async def test_certificate_for_another_name_is_not_accepted(authority: Authority, tmp_path: Path):

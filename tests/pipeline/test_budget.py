@@ -6,9 +6,10 @@ import anyio
 import pytest
 
 from poller.mapping.budget import COPIES, PAGES, STANDING_BYTES, Budget, Holder, asked_for
+from poller.mapping.run import run_mapping
 from poller.model.outcome import Failed
 from poller.stores.memory import MemoryStore
-from tests.pipeline.doubles import FakeFunction, FakeStream, Shard, World, until, virtual
+from tests.pipeline.doubles import FakeFunction, FakeQueue, FakeStream, Shard, World, until, virtual
 
 MIB = 1_048_576
 
@@ -203,3 +204,15 @@ async def test_poison_in_one_mapping_leaves_another_the_memory_to_read_with():
                     healthy.put("shard-0", 10)
                     await anyio.sleep(2)
                 await until(lambda: len(function.succeeded) == 500, within=30)
+
+
+@virtual
+async def test_a_queue_that_is_cut_off_while_it_receives_leaves_nothing_behind():
+    queue, function = FakeQueue(wait=20.0), FakeFunction()
+    queue.put(100, data="x" * 10_000)
+    async with MemoryStore().open() as store:
+        mapping = World(queue, function, store, batch_size=10)
+        with anyio.move_on_after(1):
+            await run_mapping(mapping.tools)
+    assert len(queue.deleted) == 100
+    assert mapping.tools.budget.used_bytes == 0

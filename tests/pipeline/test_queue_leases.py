@@ -7,7 +7,7 @@ from poller.model.errors import Denied, Transient, causes, told
 from poller.model.facts import BatchInvoked, LeaseEnded, MessagesDeleted, MessagesReleased, SourceListed
 from poller.model.outcome import Failed, Outcome, Partial, Refused, Replied
 from poller.model.policy import Scaling
-from poller.model.ports import Admit
+from poller.model.ports import Admit, Unsettled
 from poller.model.record import Cursor, Page
 from tests.pipeline.doubles import EPOCH, HOUR, Call, FakeFunction, FakeQueue, until, virtual, world
 
@@ -184,6 +184,27 @@ async def test_a_visibility_that_may_not_be_extended_is_told():
     async with world(queue, function, batch_size=1, extend_visibility=True) as mapping:
         await until(lambda: len(queue.deleted) == 1)
     assert "sqs:ChangeMessageVisibility" in mapping.told(LeaseEnded)[0].reason
+
+
+class Faltering(FakeQueue):
+    """A queue that fails, for a while, to extend some of what it is asked to."""
+
+    async def extend(self, records, seconds):
+        failing = [each for each in records if each.id == "3" and anyio.current_time() < 20]
+        left = await super().extend([each for each in records if each not in failing], seconds)
+        return [*left, *(Unsettled(each, "InternalError", passing=True) for each in failing)]
+
+
+@virtual
+async def test_a_visibility_that_could_not_be_extended_for_now_is_extended_with_the_next_beat():
+    queue, function = Faltering(visibility=30, max_receives=1), FakeFunction(seconds=100)
+    queue.put(5)
+    async with world(queue, function, batch_size=10, extend_visibility=True) as mapping:
+        await until(lambda: len(queue.deleted) == 5, within=200)
+    assert len(function.calls) == 1
+    assert {(fact.messages, fact.reason) for fact in mapping.told(LeaseEnded)} == {
+        (1, "their visibility could not be extended: InternalError")
+    }
 
 
 @virtual

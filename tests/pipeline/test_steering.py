@@ -15,7 +15,7 @@ from poller.mapping import row, steer
 from poller.mapping.steer import Pause, Seek
 from poller.mapping.wishes import wish
 from poller.model.facts import RecordsDropped, ShardSought, ShardStands
-from poller.model.outcome import Failed
+from poller.model.outcome import Failed, Refused
 from poller.model.ports import Row, Store
 from poller.model.record import After, At, From, Position, TrimHorizon
 from poller.service.board import MappingView
@@ -418,3 +418,19 @@ async def test_a_paused_shard_shows_how_often_its_batch_has_failed():
             play.tools.fleet.ring()
             await until(lambda: len(function.calls) > calls, within=120)
             assert len({call.request_id for call in function.calls}) == 1
+
+
+@virtual
+async def test_a_queue_that_goes_on_after_a_pause_holds_its_messages_as_the_queue_does_by_then():
+    async with MemoryStore().open() as store:
+        await wish(store, "m", lambda wishes: steer.pause(wishes, "", Pause("ann", now())))
+        queue = FakeQueue(visibility=600)
+        function = FakeFunction(lambda call: Refused(reason="429"))
+        play = World(queue, function, store)
+        async with play.running():
+            await anyio.sleep(3600)
+            queue.visibility = 30
+            queue.put(5)
+            await wish(store, "m", lambda wishes: steer.resume(wishes, ""))
+            play.tools.fleet.ring()
+            await until(lambda: len(queue.released) == 5, within=29)

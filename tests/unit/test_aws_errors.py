@@ -158,5 +158,7 @@ def test_a_role_that_is_refused_under_way_is_told_as_such():
 def test_what_is_not_the_sdks_goes_up_as_it_is():
     with pytest.raises(KeyError), translated("sqs", "ReceiveMessage"):
         raise KeyError
+    with pytest.raises(RuntimeError), translated("sqs", "ReceiveMessage"):
+        raise RuntimeError("the loop is closed")
     with pytest.raises(Trimmed), translated("kinesis", "GetRecords"):
         raise Trimmed

@@ -109,6 +109,7 @@ def test_emulator_hides_a_failure_in_a_reply_of_exactly_this_shape(body, failed)
         ("Fri, 15 Jan 2027 08:00:30 GMT", 30.0),
         ("Fri, 15 Jan 2027 08:00:30 -0000", 30.0),
         ("Fri, 15 Jan 2027 07:00:00 GMT", 0.0),
+        ("Fri, 15 Jan 20270000000 07:00:00 GMT", 0.0),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value, seconds):

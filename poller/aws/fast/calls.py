@@ -194,8 +194,12 @@ class FastCalls:
         """Long polls have connections of their own, so that no deletion waits for them."""
         kind = operation if operation == _RECEIVE else service
         if kind not in self._pools:
-            # A function has the time that its caller gives it.
-            self._pools[kind] = Pool(self._trust, silence=math.inf if service == "lambda" else _SILENCE)
+            if service == "lambda":
+                # A function has the time that its caller gives it, and no other waits for it: as many are called as
+                # there are batches in flight.
+                self._pools[kind] = Pool(self._trust, silence=math.inf, at_most=math.inf)
+            else:
+                self._pools[kind] = Pool(self._trust, silence=_SILENCE)
         return Exchange(form, self._pools[kind], credentials, self._times[service], repeatable=repeatable)
 
 

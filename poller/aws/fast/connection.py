@@ -136,10 +136,14 @@ class Connection(asyncio.BufferedProtocol):
         view = memoryview(body)
         to.writelines((head, view[:_PIECE_BYTES]))
         for start in range(_PIECE_BYTES, len(body), _PIECE_BYTES):
-            if self._drained is None:
-                await asyncio.sleep(0)
-            else:
-                await self._drained
+            try:
+                if self._drained is None:
+                    await asyncio.sleep(0)
+                else:
+                    await self._drained
+            except asyncio.CancelledError:  # the next request would be taken for the rest of this one
+                self.answer.keep = False
+                raise
             if waiter.done():  # answered, or lost, before all was sent: the connection is of no use any more
                 self.answer.keep = False
                 break

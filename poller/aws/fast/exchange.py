@@ -98,7 +98,7 @@ class ServersTime:
         date = reply.headers().get("date", "")
         try:
             there = parsedate_to_datetime(date).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):  # the second of a year without end
             return False
         if abs(there - reply.signed) < _FAR_OFF or _code(reply) not in _SKEWED:
             return False

@@ -52,7 +52,7 @@ class Pool:
         trust: Callable[[], Awaitable[ssl.SSLContext]],
         *,
         silence: float,
-        at_most: int = OPEN_AT_MOST,
+        at_most: float = OPEN_AT_MOST,
         idle: float = IDLE,
     ) -> None:
         """Open nothing yet.

@@ -344,6 +344,42 @@ async def test_an_answer_before_all_was_sent_is_the_answer_and_ends_the_connecti
             assert seen.connections == number
 
 
+class Deaf(asyncio.Transport):
+    """Takes everything, and has closed or not."""
+
+    closed = False
+
+    def write(self, data: object) -> None:
+        pass
+
+    def writelines(self, list_of_data: object) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def abort(self) -> None:
+        self.closed = True
+
+
+async def test_a_connection_is_not_used_again_whose_call_was_answered_and_cancelled_before_all_was_sent():
+    connection, transport = Connection("there", memoryview(bytearray(SCRATCH_BYTES)), 60.0), Deaf()
+    connection.connection_made(transport)
+
+    async def call() -> None:
+        await connection.ask(b"", bytes(1_000_000), limit=100, hold=False)
+
+    sending = asyncio.create_task(call())
+    await asyncio.sleep(0)
+    connection.get_buffer(-1)[: len(FINE)] = FINE
+    connection.buffer_updated(len(FINE))
+    sending.cancel()
+    await asyncio.wait([sending])
+    assert not connection.done()
+    assert transport.closed
+    connection.connection_lost(None)
+
+
 async def test_a_call_that_is_cancelled_closes_its_connection_and_no_other():
     waits = anyio.Event()
 
