@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from json import JSONDecodeError
 from typing import Any
 
 import aiohttp
@@ -204,6 +205,10 @@ def translated_error(service: str, operation: str, error: Exception) -> PollerEr
                 f"{service} {operation}: the AWS credentials were renewed and have expired all the same"
                 " (is this machine's clock right?)"
             )
+        case JSONDecodeError() | UnicodeDecodeError():  # botocore reads answers by rules of its own
+            return Denied(
+                f"{service} {operation}: what credential_process, or a file of cached credentials, says is no JSON: {error}"
+            )
         case ClientError():
             return _of_answer(service, error)
         case NoCredentialsError():
@@ -229,7 +234,16 @@ def found_item(error: PollerError) -> Mapping[str, Any] | None:
     return item
 
 
-FOREIGN_ERRORS = (BotoCoreError, ClientError, ResponseParserError, aiohttp.ClientError, OSError, RuntimeError)
+FOREIGN_ERRORS = (
+    BotoCoreError,
+    ClientError,
+    JSONDecodeError,
+    ResponseParserError,
+    aiohttp.ClientError,
+    OSError,
+    RuntimeError,
+    UnicodeDecodeError,
+)
 """What the SDK and its HTTP client raise; `translated_error` knows what each means."""
 
 

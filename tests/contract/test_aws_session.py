@@ -45,6 +45,13 @@ async def test_missing_credentials_are_refused_in_one_line():
             await aws.client("sqs")
 
 
+@pytest.mark.parametrize("profile", ["chatty", "binary"])
+async def test_a_program_for_credentials_that_says_something_else_is_refused_in_one_line(profile: str):
+    async with open_aws(AwsSettings(profile=profile, region="eu-west-1")) as aws:
+        with pytest.raises(Denied, match=r"^sqs open: what credential_process, [^\n]* says is no JSON: [^\n]*$"):
+            await aws.client("sqs")
+
+
 async def test_a_missing_region_is_refused_in_one_line():
     async with open_aws(AwsSettings()) as aws:
         with pytest.raises(Denied, match=r"^no AWS region for sqs: set aws\.region [^\n]*$"):
