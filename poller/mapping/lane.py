@@ -29,18 +29,14 @@ class Lane:
         self._around = around
         self._tools = around.tools
         self._delivery = Delivery(around, number)
-        self._resumption = Resumption(stored)
+        self.resumption = Resumption(stored)
+        """Of what a restart interrupted."""
         now, window = around.tools.now(), around.tumbling
         if window:
             opened = window.row.start if window.row else None
             self._batcher: Tumbler | Batcher = Tumbler(self._tools.policy, now, opened)
         else:
             self._batcher = Batcher(self._tools.policy, now)
-
-    @property
-    def resumes(self) -> bool:
-        """Records are waited for that a restart interrupted."""
-        return self._resumption.waiting
 
     async def run(self, parts: Channel[Sequence[Record]]) -> None:
         """Batch what arrives and deliver it in order; when no more comes, deliver what is held and return.
@@ -57,7 +53,7 @@ class Lane:
                     return
         finally:
             parts.leave()
-        work = self._resumption.rest(self._tools.new_id)
+        work = self.resumption.rest(self._tools.new_id)
         if work is not None and not await self._delivery.finish(work):
             return
         self.drained = await self._deliver(self._batcher.rest())
@@ -73,8 +69,8 @@ class Lane:
         return ()
 
     async def _take(self, records: Sequence[Record]) -> bool:
-        if self._resumption.waiting:
-            work, records = self._resumption.take(records, self._tools.new_id)
+        if self.resumption.waiting:
+            work, records = self.resumption.take(records, self._tools.new_id)
             if work is not None and not await self._delivery.finish(work):
                 return False
         self._batcher.take(records, self._tools.now())

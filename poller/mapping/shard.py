@@ -195,10 +195,18 @@ class _Pass:
         """Hand out one page after the other. True when it has become quiet, False when no more is wanted or can come."""
 
         def rests() -> bool:
-            return not (self._tumbling or len(self._progress) or any(lane.resumes for lane in lanes))
+            return not (self._tumbling or len(self._progress) or any(lane.resumption.waiting for lane in lanes))
 
-        while not pages or await self._hand_out(pages.pop()):
-            page = await self.reads.next(rests)
+        async def cramped() -> None:
+            """Let lanes that wait for more begin with what they have, if nothing else can make room."""
+            if len(self._progress) == sum(lane.resumption.handed for lane in lanes):
+                for lane, part in zip(lanes, self._parts, strict=True):
+                    if lane.resumption.waiting:
+                        lane.resumption.make_do()
+                        await part.put(())
+
+        while not pages or await self._hand_out(pages.pop(), lanes):
+            page = await self.reads.next(rests, cramped)
             if page is None:
                 return not self.reads.over
             pages.append(page)
@@ -209,8 +217,9 @@ class _Pass:
         """Store how far the lanes have come, which nobody has done when all that was left to them was trimmed."""
         await self._checkpoint.save(self._row)
 
-    async def _hand_out(self, page: Page) -> bool:
+    async def _hand_out(self, page: Page, lanes: Sequence[Lane]) -> bool:
         """Divide a page among the lanes. False when no more is wanted: a lane has stopped, or they are level."""
+        reached = page.records[-1].id if page.records else ""
         if self._tools.policy.filters is not None:
             page = await self._sift(page)
         shares = divide(page.records, self._opened_with, self._until)
@@ -218,8 +227,9 @@ class _Pass:
         del page  # or its records would stay in memory when they have been delivered
         if shares.done:
             self._standing.left(shares.done)
-        for part, records in zip(self._parts, shares.parts, strict=True):
-            if records and not await part.put(records):
+        for lane, part, records in zip(lanes, self._parts, shares.parts, strict=True):
+            complete = reached and lane.resumption.waiting and lane.resumption.hand(len(records), reached)
+            if (records or complete) and not await part.put(records):
                 return False
         self._ended = last  # not before: a stop may come while there is no room
         return not shares.beyond

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from poller.mapping.budget import COPIES, PAGES, STANDING_BYTES, Budget, Holder, asked_for
-from poller.model.outcome import Failed
+from poller.model.outcome import Failed, Replied
 from poller.stores.memory import MemoryStore
 from tests.pipeline.doubles import FakeFunction, FakeStream, Shard, World, until, virtual
 
@@ -203,3 +203,27 @@ async def test_poison_in_one_mapping_leaves_another_the_memory_to_read_with():
                     healthy.put("shard-0", 10)
                     await anyio.sleep(2)
                 await until(lambda: len(function.succeeded) == 500, within=30)
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+@virtual
+async def test_batches_that_a_restart_interrupted_are_delivered_though_there_is_no_room_for_all_of_one_any_more(
+    lanes: int,
+):
+    stream, healed = FakeStream(), False
+    function = FakeFunction(lambda call: Replied() if healed else Failed(reason="Boom"))
+    for number in range(100 * lanes):
+        stream.put("shard-0", 1, key=str(number % 50), data="x" * 20_000)
+    async with MemoryStore().open() as store:
+        async with World(stream, function, store, lanes=lanes, window=5.0).running():
+            await anyio.sleep(20)
+        assert max(len(call.sequences) for call in function.calls) == 100
+        healed = True
+        again = World(stream, function, store, lanes=lanes, window=5.0)
+        again.tools = replace(again.tools, budget=Budget(3 * MIB))
+        async with again.running():
+            await until(lambda: len(function.succeeded) == 100 * lanes, within=120)
+    assert sorted(function.succeeded) == list(range(1, 100 * lanes + 1))
+    for key in range(50):
+        mine = [sequence for sequence in function.succeeded if sequence % 50 == key]
+        assert mine == sorted(mine)
