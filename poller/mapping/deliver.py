@@ -48,12 +48,15 @@ class Delivery:
         """A batch that was never sent."""
         return Work(batches=(batch,), request_id=self._tools.new_id())
 
-    async def finish(self, work: Work, close: Close | None = None) -> bool:
+    async def finish(self, work: Work | None, close: Close | None = None) -> bool:
         """Deliver until nothing is left, whatever becomes of each batch. False when a stop came between.
 
         Args:
+            work: None when there is none.
             close: the work is the final invocation of the open window.
         """
+        if work is None:
+            return True
         tools, window = self._tools, self._around.tumbling
         attempts = Attempts(work.request_id, made=work.tried)
         while work.batches:
@@ -63,6 +66,7 @@ class Delivery:
             if aged and (older := await self._give_up_older(work, attempts)):
                 settled, work = work.batches[0][:older], work.without(older, tools.new_id)
                 await self._around.settle(self._lane, settled, work.row())
+                del settled  # or it would stay in memory while the others are retried
                 attempts = Attempts(work.request_id)
                 continue
             work, step = await self._attempt(work, attempts, close)

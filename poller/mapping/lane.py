@@ -45,16 +45,16 @@ class Lane:
         """
         try:
             while (part := await self._next(parts)) is not None:
-                if not await self._take(part):
-                    return
+                taking = self._take(part)
                 del part  # or its records would stay in memory when they have been delivered
+                if not await taking:
+                    return
                 self._close_window_if_due()
                 if not await self._deliver(self._due()):  # no name here holds what is delivered in memory
                     return
         finally:
             parts.leave()
-        work = self.resumption.rest(self._tools.new_id)
-        if work is not None and not await self._delivery.finish(work):
+        if not await self._delivery.finish(self.resumption.rest(self._tools.new_id)):
             return
         self.drained = await self._deliver(self._batcher.rest())
 
@@ -71,7 +71,9 @@ class Lane:
     async def _take(self, records: Sequence[Record]) -> bool:
         if self.resumption.waiting:
             work, records = self.resumption.take(records, self._tools.new_id)
-            if work is not None and not await self._delivery.finish(work):
+            finishing = self._delivery.finish(work)
+            del work  # a part of it may be retried for long when the others have been delivered
+            if not await finishing:
                 return False
         self._batcher.take(records, self._tools.now())
         return True
@@ -80,15 +82,14 @@ class Lane:
         waiting = list(reversed(pieces))
         del pieces
         while waiting:
-            piece = waiting.pop()  # nothing here holds on to what was delivered
+            piece = waiting.pop()
             if isinstance(piece, Close):
                 window = self._around.tumbling
                 done = window is None or window.row is None or await self._delivery.finish(self._delivery.of(()), piece)
             else:
-                work = self._delivery.of(piece)
-                del piece
-                done = await self._delivery.finish(work)
-                del work
+                finishing = self._delivery.finish(self._delivery.of(piece))
+                del piece  # nothing here holds on to what was delivered
+                done = await finishing
             if not done:
                 return False
             self._batcher.reopen(self._tools.now())

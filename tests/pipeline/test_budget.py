@@ -1,14 +1,19 @@
 """The ceiling of the bytes held: who waits, for whom, and for how long."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import anyio
+import msgspec
 import pytest
 
 from poller.mapping.budget import COPIES, PAGES, STANDING_BYTES, Budget, Holder, asked_for
-from poller.model.outcome import Failed, Replied
+from poller.model.outcome import Failed, Outcome, Partial, Replied
+from poller.model.ports import Admit
+from poller.model.record import Cursor, Page
 from poller.stores.memory import MemoryStore
-from tests.pipeline.doubles import FakeFunction, FakeStream, Shard, World, until, virtual
+from tests.pipeline.doubles import Call, FakeFunction, FakeStream, Shard, World, until, virtual, world
 
 MIB = 1_048_576
 
@@ -227,3 +232,72 @@ async def test_batches_that_a_restart_interrupted_are_delivered_though_there_is_
     for key in range(50):
         mine = [sequence for sequence in function.succeeded if sequence % 50 == key]
         assert mine == sorted(mine)
+
+
+class Body(bytes):
+    """A record's body that says when it leaves memory."""
+
+    gone: list[bytes]
+
+    def __del__(self) -> None:
+        self.gone.append(bytes(self))
+
+
+class Weighed(FakeStream):
+    """A stream that knows how many of the records that it handed out are still in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.came = 0
+        self.gone: list[bytes] = []
+
+    @property
+    def held(self) -> int:
+        return self.came - len(self.gone)
+
+    async def read(self, partition: str, cursor: Cursor, limit: int, admit: Admit) -> Page:
+        page = await super().read(partition, cursor, limit, admit)
+        body = type("_Body", (Body,), {"gone": self.gone})
+        self.came += len(page.records)
+        records = tuple(msgspec.structs.replace(each, body=body(each.body)) for each in page.records)
+        return msgspec.structs.replace(page, records=records)
+
+
+def poison(call: Call) -> Outcome:
+    """Fails with record 100, which it names if it can."""
+    return Failed(reason="Boom") if call.sequences[0] == 100 else Partial(failed=("100",))
+
+
+@virtual
+async def test_of_a_batch_that_is_retried_only_the_part_that_is_left_stays_in_memory():
+    stream = Weighed()
+    stream.put("shard-0", 100)
+    async with world(stream, FakeFunction(poison), partial=True):
+        await anyio.sleep(60)
+        assert stream.held == 1
+
+
+@virtual
+async def test_of_a_batch_whose_first_records_grew_too_old_only_the_others_stay_in_memory():
+    stream = Weighed()
+    stream.put("shard-0", 99)
+    await anyio.sleep(50)
+    stream.put("shard-0", 1)
+    await anyio.sleep(20)
+    async with world(stream, FakeFunction(lambda call: Failed(reason="Boom")), record_age=60.0):
+        await anyio.sleep(30)
+        assert stream.held == 1
+
+
+@virtual
+async def test_of_batches_that_a_restart_interrupted_only_what_is_left_stays_in_memory():
+    stream, function = Weighed(), FakeFunction(lambda call: Failed(reason="Boom"))
+    stream.put("shard-0", 100)
+    async with MemoryStore().open() as store:
+        async with world(stream, function, store, partial=True):
+            await anyio.sleep(10)
+        function.behave = poison
+        stream.put("shard-0", 50)
+        async with world(stream, function, store, partial=True):
+            await anyio.sleep(60)
+            assert stream.held == 51
