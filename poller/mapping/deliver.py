@@ -59,6 +59,8 @@ class Delivery:
             return True
         tools, window = self._tools, self._around.tumbling
         attempts = Attempts(work.request_id, made=work.tried)
+        if window and not close and not await self._end_overflown(window):  # a stop came when it had just grown
+            return False
         while work.batches:
             if tools.stop.is_set() or (tools.hold is not None and not await tools.may_invoke()):
                 return False
@@ -74,9 +76,13 @@ class Delivery:
                 await tools.pause(step.after)
                 continue
             attempts = Attempts(work.request_id)
-            if window and window.overflows and not await self.finish(self.of(()), Close(early=True)):
+            if window and not await self._end_overflown(window):
                 return False
         return True
+
+    async def _end_overflown(self, window: Tumbling) -> bool:
+        """End a window whose state has grown too large. False when a stop came first."""
+        return not window.overflows or await self.finish(self.of(()), Close(early=True))
 
     async def _attempt(self, work: Work, attempts: Attempts, close: Close | None) -> tuple[Work, StreamStep]:
         """One call, and what follows from it."""

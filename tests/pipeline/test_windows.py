@@ -159,6 +159,25 @@ async def test_a_state_above_a_mebibyte_ends_the_window_at_once_with_both_flags(
 
 
 @virtual
+async def test_a_state_above_a_mebibyte_that_came_with_a_stop_ends_its_window_after_the_restart():
+    large = json.dumps({"state": {"x": "y" * 1_048_640}}).encode()
+    stream, function = FakeStream(), summing()
+    function.behave = lambda call: Replied(body=large if 1 in call.sequences else b"")
+    function.seconds = 1.0
+    stream.put("shard-0", 2)
+    async with MemoryStore().open() as store:
+        async with world(stream, function, store, tumbling=900.0, batch_size=1):
+            await until(lambda: len(function.events) == 1)
+        async with world(stream, function, store, tumbling=900.0, batch_size=1):
+            await until(lambda: 2 in function.succeeded, within=20)
+    _, early, second, *_ = function.events
+    assert early["isWindowTerminatedEarly"]
+    assert early["Records"] == []
+    assert len(early["state"]["x"]) == 1_048_640
+    assert second["state"] == {}
+
+
+@virtual
 async def test_a_failed_batch_is_retried_with_the_state_it_was_first_sent_with():
     stream = FakeStream()
     tries = iter([True, True])
