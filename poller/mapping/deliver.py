@@ -65,7 +65,7 @@ class Delivery:
             if tools.stop.is_set() or (tools.hold is not None and not await tools.may_invoke()):
                 return False
             aged = tools.policy.record_age is not None or attempts.made  # else nothing of it can be too old
-            if aged and (older := await self._give_up_older(work, attempts)):
+            if aged and (older := await self._give_up_older(work, attempts, close)) is not None:
                 settled, work = work.batches[0][:older], work.without(older, tools.new_id)
                 await self._around.settle(self._lane, settled, work.row())
                 del settled  # or it would stay in memory while the others are retried
@@ -118,23 +118,28 @@ class Delivery:
         attempts.failures += isinstance(outcome, Failed) and isinstance(ended.outcome, Replied)
         return replace(ended, outcome=outcome)
 
-    async def _give_up_older(self, work: Work, attempts: Attempts) -> int:
-        """How many records at the head of the first batch are too old; they have been given up.
+    async def _give_up_older(self, work: Work, attempts: Attempts, close: Close | None) -> int | None:
+        """How many records at the head of the first batch are too old; they have been given up. None when nothing is.
 
         MaximumRecordAgeInSeconds holds from the beginning, as on real mappings. But what the source handed out is
-        tried once, whatever our clock and the last listing say of its retention.
+        tried once, whatever our clock and the last listing say of its retention. A window's final invocation has no
+        records: it is as old as its window's end, and tried once, too.
         """
-        tools, batch = self._tools, work.batches[0]
+        tools, batch, window = self._tools, work.batches[0], self._around.tumbling
         limits: list[tuple[Condition, float]] = []
         if tools.policy.record_age is not None:
             limits.append(("RecordAgeExceeded", tools.policy.record_age))
         if attempts.made:
             limits.append(("Expired", self._around.retention()))
         for condition, age in limits:
-            if count := older_than(batch, now=tools.clock(), age=age):
-                await self._give_up(batch[:count], condition, None, work, None)
+            count = older_than(batch, now=tools.clock(), age=age)
+            too_old = window and attempts.made and window.ended_for(tools.clock()) >= age if close else count
+            if too_old:
+                await self._give_up(batch[:count], condition, None, work, close)
+                if window and close:
+                    window.follow(GiveUp(), close)
                 return count
-        return 0
+        return None
 
     async def _give_up(
         self, records: Batch, condition: Condition, outcome: Outcome | None, work: Work, close: Close | None
@@ -148,5 +153,5 @@ class Delivery:
             outcome=outcome,
             invoke_count=work.tried + 1,
             request_id=work.request_id,
-            window=window.information(close) if window else None,
+            window=window.information(records, close) if window else None,
         )

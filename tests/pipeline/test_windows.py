@@ -1,16 +1,17 @@
 """Tumbling windows: state from invocation to invocation, one final invocation, and a restart in between."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 import anyio
 import pytest
 
-from poller.model.facts import CheckpointWritten, RecordsDiverted
+from poller.model.facts import CheckpointWritten, RecordsDiverted, RecordsDropped
 from poller.model.outcome import Failed, Outcome, Replied
 from poller.model.trace import Trace
 from poller.stores.memory import MemoryStore
-from tests.pipeline.doubles import EPOCH, FakeDestination, FakeFunction, FakeStream, until, virtual, world
+from tests.pipeline.doubles import EPOCH, FakeDestination, FakeFunction, FakeStream, now, until, virtual, world
 
 
 class Summing(FakeFunction):
@@ -130,6 +131,38 @@ async def test_a_failing_final_invocation_is_retried_and_its_document_has_no_rec
     assert set(document["KinesisBatchInfo"]) == {"shardId", "streamArn"}
     assert document["timeWindowInfo"]["isFinalInvokeForWindow"] is True
     assert mapping.told(RecordsDiverted)[0].records == 0
+
+
+@pytest.mark.parametrize(("record_age", "condition"), [(60.0, "RecordAgeExceeded"), (None, "Expired")])
+@virtual
+async def test_a_final_invocation_that_fails_is_given_up_when_its_window_is_too_old(
+    record_age: float | None, condition: str
+):
+    stream, destination = FakeStream(retention=300), FakeDestination()
+    function = summing(lambda event: event["isFinalInvokeForWindow"])
+    stream.put("shard-0", 3)
+    async with world(stream, function, destination=destination, tumbling=10.0, record_age=record_age) as mapping:
+        await anyio.sleep(400)
+        stream.put("shard-0", 1)
+        await until(lambda: 4 in function.succeeded)
+    given_up = [fact for fact in mapping.facts if isinstance(fact, RecordsDiverted | RecordsDropped)]
+    assert [(fact.condition, fact.records) for fact in given_up] == [(condition, 0)]
+    assert len(destination.accounts) == (record_age is not None)
+    assert len(function.calls) > 5, "it was tried until then"
+
+
+@virtual
+async def test_the_document_of_records_that_were_too_old_for_the_function_names_their_window():
+    stream, destination = FakeStream(), FakeDestination()
+    await anyio.sleep(60 - EPOCH % 60)
+    stream.put("shard-0", 3)
+    began = now()
+    await anyio.sleep(100)
+    async with world(stream, summing(), destination=destination, tumbling=10.0, record_age=60.0):
+        await until(lambda: bool(destination.accounts))
+    (document,) = destination.documents
+    start = datetime.fromisoformat(document["timeWindowInfo"]["window"]["start"])
+    assert start.timestamp() == began
 
 
 @pytest.mark.parametrize("body", [b"", b"null", b"{}", b'{"total": 1}', b'{"state": 7}', b"no json"])
