@@ -8,7 +8,9 @@ import anyio
 import msgspec
 import pytest
 
+from poller.mapping import steer
 from poller.mapping.budget import COPIES, PAGES, STANDING_BYTES, Budget, Holder, asked_for
+from poller.model.facts import ShardStands
 from poller.model.outcome import Failed, Outcome, Partial, Replied
 from poller.model.ports import Admit
 from poller.model.record import Cursor, Page
@@ -301,3 +303,16 @@ async def test_of_batches_that_a_restart_interrupted_only_what_is_left_stays_in_
         async with world(stream, function, store, partial=True):
             await anyio.sleep(60)
             assert stream.held == 51
+
+
+@virtual
+async def test_of_a_shard_that_is_paused_nothing_stays_in_memory():
+    stream, function = Weighed(), FakeFunction()
+    stream.put("shard-0", 3)
+    async with MemoryStore().open() as store:
+        wished = steer.pause(steer.Wishes(), "", steer.Pause("ann", 0.0))
+        await store.put(steer.key("m"), steer.encode(wished), 0)
+        async with world(stream, function, store) as mapping:
+            await anyio.sleep(30)
+            assert mapping.told(ShardStands)[-1].oldest is not None
+            assert (stream.came, stream.held) == (1, 0)
