@@ -15,7 +15,7 @@ from poller.mapping.channel import Channel
 from poller.mapping.commit import Checkpoint
 from poller.mapping.deliver import Around
 from poller.mapping.lane import Lane
-from poller.mapping.lanes import divide, frontier, told
+from poller.mapping.lanes import divide, frontier, joined, told
 from poller.mapping.progress import Progress
 from poller.mapping.read import Reads
 from poller.mapping.row import LaneRow, ShardRow
@@ -175,6 +175,8 @@ class _Pass:
             settle=self._settle,
             tumbling=self._tumbling,
         )
+        if self._tumbling and len(stored) > 1:
+            stored = _fresh(1)  # lanes that are brought level would overwrite each other's state of the window
         lanes = [Lane(around, number, row) for number, row in enumerate(stored)]
         # Several lanes do not wait for one another: what lies there is bounded by the room in memory alone.
         self._parts = [Channel[Sequence[Record]](1 if len(lanes) == 1 else math.inf) for _ in lanes]
@@ -227,7 +229,8 @@ class _Pass:
         del page  # or its records would stay in memory when they have been delivered
         if shares.done:
             self._standing.left(shares.done)
-        for lane, part, records in zip(lanes, self._parts, shares.parts, strict=True):
+        parts = shares.parts if len(shares.parts) == len(lanes) else (joined(shares.parts),)
+        for lane, part, records in zip(lanes, self._parts, parts, strict=True):
             complete = reached and lane.resumption.waiting and lane.resumption.hand(len(records), reached)
             if (records or complete) and not await part.put(records):
                 return False

@@ -221,3 +221,24 @@ async def test_a_failed_batch_is_retried_with_the_state_it_was_first_sent_with()
         stream.put("shard-0", 2)
         await until(lambda: len(function.events) == 4, within=30)
     assert [event["state"] for event in function.events[1:]] == [{"total": 1}] * 3
+
+
+@virtual
+async def test_lanes_that_stood_apart_before_the_mapping_had_windows_hand_on_one_state_one_after_the_other():
+    stream = FakeStream()
+    before = FakeFunction(
+        lambda call: Failed(reason="Boom") if any(each % 4 == 0 for each in call.sequences) else Replied()
+    )
+    for number in range(200):
+        stream.put("shard-0", 1, key=str(number % 40))
+    async with MemoryStore().open() as store:
+        async with world(stream, before, store, lanes=4, batch_size=5):
+            await anyio.sleep(20)
+        function = summing()
+        async with world(stream, function, store, tumbling=10.0, batch_size=5):
+            await anyio.sleep(100)
+    assert before.succeeded
+    assert sorted(before.succeeded + function.succeeded) == list(range(1, 201))
+    assert function.succeeded == sorted(function.succeeded)
+    assert sum(total for _, total in function.sums()) == len(function.succeeded)
+    assert function.most_running == 1
