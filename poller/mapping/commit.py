@@ -59,6 +59,11 @@ class Checkpoint:
         """What was to be stored later has to be stored now."""
         return self._unsaved is not None and self._tools.now() >= self._write_at
 
+    @property
+    def writing(self) -> bool:
+        """A write is under way, which may take as long as the store is down."""
+        return self._writing
+
     async def save(self, compose: Callable[[], ShardRow], *, urgent: bool = True) -> None:
         """Make the store say what `compose` answers now or later; what others ask for meanwhile shares the write.
 

@@ -48,21 +48,27 @@ class Delivery:
         """A batch that was never sent."""
         return Work(batches=(batch,), request_id=self._tools.new_id())
 
-    async def finish(self, work: Work, close: Close | None = None) -> bool:
+    async def finish(self, work: Work | None, close: Close | None = None) -> bool:
         """Deliver until nothing is left, whatever becomes of each batch. False when a stop came between.
 
         Args:
+            work: None when there is none.
             close: the work is the final invocation of the open window.
         """
+        if work is None:
+            return True
         tools, window = self._tools, self._around.tumbling
         attempts = Attempts(work.request_id, made=work.tried)
+        if window and not close and not await self._end_overflown(window):  # a stop came when it had just grown
+            return False
         while work.batches:
             if tools.stop.is_set() or (tools.hold is not None and not await tools.may_invoke()):
                 return False
             aged = tools.policy.record_age is not None or attempts.made  # else nothing of it can be too old
-            if aged and (older := await self._give_up_older(work, attempts)):
+            if aged and (older := await self._give_up_older(work, attempts, close)) is not None:
                 settled, work = work.batches[0][:older], work.without(older, tools.new_id)
                 await self._around.settle(self._lane, settled, work.row())
+                del settled  # or it would stay in memory while the others are retried
                 attempts = Attempts(work.request_id)
                 continue
             work, step = await self._attempt(work, attempts, close)
@@ -70,9 +76,13 @@ class Delivery:
                 await tools.pause(step.after)
                 continue
             attempts = Attempts(work.request_id)
-            if window and window.overflows and not await self.finish(self.of(()), Close(early=True)):
+            if window and not await self._end_overflown(window):
                 return False
         return True
+
+    async def _end_overflown(self, window: Tumbling) -> bool:
+        """End a window whose state has grown too large. False when a stop came first."""
+        return not window.overflows or await self.finish(self.of(()), Close(early=True))
 
     async def _attempt(self, work: Work, attempts: Attempts, close: Close | None) -> tuple[Work, StreamStep]:
         """One call, and what follows from it."""
@@ -108,23 +118,28 @@ class Delivery:
         attempts.failures += isinstance(outcome, Failed) and isinstance(ended.outcome, Replied)
         return replace(ended, outcome=outcome)
 
-    async def _give_up_older(self, work: Work, attempts: Attempts) -> int:
-        """How many records at the head of the first batch are too old; they have been given up.
+    async def _give_up_older(self, work: Work, attempts: Attempts, close: Close | None) -> int | None:
+        """How many records at the head of the first batch are too old; they have been given up. None when nothing is.
 
         MaximumRecordAgeInSeconds holds from the beginning, as on real mappings. But what the source handed out is
-        tried once, whatever our clock and the last listing say of its retention.
+        tried once, whatever our clock and the last listing say of its retention. A window's final invocation has no
+        records: it is as old as its window's end, and tried once, too.
         """
-        tools, batch = self._tools, work.batches[0]
+        tools, batch, window = self._tools, work.batches[0], self._around.tumbling
         limits: list[tuple[Condition, float]] = []
         if tools.policy.record_age is not None:
             limits.append(("RecordAgeExceeded", tools.policy.record_age))
         if attempts.made:
             limits.append(("Expired", self._around.retention()))
         for condition, age in limits:
-            if count := older_than(batch, now=tools.clock(), age=age):
-                await self._give_up(batch[:count], condition, None, work, None)
+            count = older_than(batch, now=tools.clock(), age=age)
+            too_old = window and attempts.made and window.ended_for(tools.clock()) >= age if close else count
+            if too_old:
+                await self._give_up(batch[:count], condition, None, work, close)
+                if window and close:
+                    window.follow(GiveUp(), close)
                 return count
-        return 0
+        return None
 
     async def _give_up(
         self, records: Batch, condition: Condition, outcome: Outcome | None, work: Work, close: Close | None
@@ -138,5 +153,5 @@ class Delivery:
             outcome=outcome,
             invoke_count=work.tried + 1,
             request_id=work.request_id,
-            window=window.information(close) if window else None,
+            window=window.information(records, close) if window else None,
         )

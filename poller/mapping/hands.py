@@ -143,7 +143,7 @@ class Hands:
             while True:
                 await anyio.sleep(_FLUSH_EVERY)
                 for shard, run in self.running.items():
-                    if run.checkpoint.late:
+                    if run.checkpoint.late and not run.checkpoint.writing:  # else a task more each time would wait
                         tasks.start_soon(self._write, shard, run.checkpoint.flush)
 
     async def _write(self, shard: str, write: Callable[[], Awaitable[None]]) -> None:

@@ -29,18 +29,14 @@ class Lane:
         self._around = around
         self._tools = around.tools
         self._delivery = Delivery(around, number)
-        self._resumption = Resumption(stored)
+        self.resumption = Resumption(stored)
+        """Of what a restart interrupted."""
         now, window = around.tools.now(), around.tumbling
         if window:
             opened = window.row.start if window.row else None
             self._batcher: Tumbler | Batcher = Tumbler(self._tools.policy, now, opened)
         else:
             self._batcher = Batcher(self._tools.policy, now)
-
-    @property
-    def resumes(self) -> bool:
-        """Records are waited for that a restart interrupted."""
-        return self._resumption.waiting
 
     async def run(self, parts: Channel[Sequence[Record]]) -> None:
         """Batch what arrives and deliver it in order; when no more comes, deliver what is held and return.
@@ -49,16 +45,16 @@ class Lane:
         """
         try:
             while (part := await self._next(parts)) is not None:
-                if not await self._take(part):
-                    return
+                taking = self._take(part)
                 del part  # or its records would stay in memory when they have been delivered
+                if not await taking:
+                    return
                 self._close_window_if_due()
                 if not await self._deliver(self._due()):  # no name here holds what is delivered in memory
                     return
         finally:
             parts.leave()
-        work = self._resumption.rest(self._tools.new_id)
-        if work is not None and not await self._delivery.finish(work):
+        if not await self._delivery.finish(self.resumption.rest(self._tools.new_id)):
             return
         self.drained = await self._deliver(self._batcher.rest())
 
@@ -73,9 +69,11 @@ class Lane:
         return ()
 
     async def _take(self, records: Sequence[Record]) -> bool:
-        if self._resumption.waiting:
-            work, records = self._resumption.take(records, self._tools.new_id)
-            if work is not None and not await self._delivery.finish(work):
+        if self.resumption.waiting:
+            work, records = self.resumption.take(records, self._tools.new_id)
+            finishing = self._delivery.finish(work)
+            del work  # a part of it may be retried for long when the others have been delivered
+            if not await finishing:
                 return False
         self._batcher.take(records, self._tools.now())
         return True
@@ -84,15 +82,14 @@ class Lane:
         waiting = list(reversed(pieces))
         del pieces
         while waiting:
-            piece = waiting.pop()  # nothing here holds on to what was delivered
+            piece = waiting.pop()
             if isinstance(piece, Close):
                 window = self._around.tumbling
                 done = window is None or window.row is None or await self._delivery.finish(self._delivery.of(()), piece)
             else:
-                work = self._delivery.of(piece)
-                del piece
-                done = await self._delivery.finish(work)
-                del work
+                finishing = self._delivery.finish(self._delivery.of(piece))
+                del piece  # nothing here holds on to what was delivered
+                done = await finishing
             if not done:
                 return False
             self._batcher.reopen(self._tools.now())

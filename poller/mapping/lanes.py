@@ -43,6 +43,11 @@ def divide(records: Sequence[Record], lanes: Sequence[LaneRow], until: str) -> S
     return Shares(parts, done, beyond=False)
 
 
+def joined(parts: Sequence[Sequence[Record]]) -> Sequence[Record]:
+    """What was divided, as one part, in order."""
+    return sorted((record for part in parts for record in part), key=lambda record: int(record.id))
+
+
 def frontier(lanes: Sequence[LaneRow]) -> str:
     """The furthest sequence number that any lane has settled or has in hand; "" when none stands ahead."""
     reached = [lane.done for lane in lanes if lane.done]

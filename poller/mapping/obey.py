@@ -12,7 +12,7 @@ from poller.mapping.steer import Seek
 from poller.mapping.tools import Tools
 from poller.model.errors import Denied, ShardGone, Throttled, Transient, Trimmed
 from poller.model.facts import MappingProblem, ReadOutcome, ShardSought, ShardStands, SourceRead
-from poller.model.record import At, Cursor, Page, Position, Record, TrimHorizon
+from poller.model.record import At, Cursor, Page, Position, TrimHorizon
 
 _LOOK_EVERY = 1.0
 """Seconds between two looks for the first record that waits, at the least."""
@@ -35,8 +35,7 @@ async def seek(tools: Tools, shard: str, checkpoint: Checkpoint, wished: Seek) -
         head = await _Look(tools, shard, before).find()
         if head is None:
             return False
-        waits_since = head.record.arrived if head.record else None
-        if waits_since is None or (isinstance(wished.to, At) and waits_since >= wished.to.time):
+        if head.arrived is None or (isinstance(wished.to, At) and head.arrived >= wished.to.time):
             to = None  # there is nothing to pass over
     await checkpoint.jump(to, wished.serial, onwards=wished.forward)
     tools.observe(
@@ -63,9 +62,8 @@ async def stand_still(tools: Tools, shard: str, checkpoint: Checkpoint) -> None:
             head = await look.find()
             if head is None:
                 break
-            arrived = head.record.arrived if head.record else None
-            _stands(tools, shard, checkpoint.position, arrived, 0.0, tried)
-            if head.record or head.ended:
+            _stands(tools, shard, checkpoint.position, head.arrived, 0.0, tried)
+            if head.arrived is not None or head.ended:
                 await tools.stop.wait()
             await tools.pause(max(_LOOK_EVERY, tools.policy.poll_interval))
     except ShardGone:
@@ -75,8 +73,8 @@ async def stand_still(tools: Tools, shard: str, checkpoint: Checkpoint) -> None:
 class _Head(NamedTuple):
     """What lies behind a position."""
 
-    record: Record | None
-    """The first record; None when there is none yet."""
+    arrived: float | None
+    """Of the first record, which no budget counts and nobody keeps; None when there is none yet."""
     ended: bool
     """There will never be one."""
 
@@ -97,7 +95,7 @@ class _Look:
             if page is None:
                 continue
             if page.records:
-                return _Head(page.records[0], ended=False)
+                return _Head(page.records[0].arrived, ended=False)
             if page.cursor is None:
                 return _Head(None, ended=True)
             self._cursor = page.cursor

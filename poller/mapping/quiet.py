@@ -158,7 +158,7 @@ class Quiets(Generic[T]):
         """Read what is due, one after the other; then wait until more is, unless enough others do."""
         while self._due or await self._more():
             with anyio.CancelScope() as scope:  # one for many reads; a stop in the middle of one takes the next
-                while self._due:
+                while self._due and not scope.cancel_called:  # or the next would be broken off, and read no more
                     await self._read_one(self._due.popleft(), scope)
 
     async def _more(self) -> bool:

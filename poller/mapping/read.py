@@ -137,13 +137,16 @@ class Reads:
         """Nothing more can come."""
         return self._cursor is None
 
-    async def next(self, rests: Callable[[], bool] | None = None) -> Page | None:
+    async def next(
+        self, rests: Callable[[], bool] | None = None, cramped: Callable[[], Awaitable[None]] | None = None
+    ) -> Page | None:
         """The next page with records, or the shard's last; a stop has to cancel this.
 
         A position that the stream no longer holds is data lost: it is told, and reading goes on at the oldest record.
 
         Args:
             rests: whether nothing that was read is waited for.
+            cramped: called while there is no room for more.
 
         Returns:
             None when that is so and nothing has come for a minute, or when nothing more can come (`over`). In the
@@ -157,7 +160,7 @@ class Reads:
                         return None
                     await anyio.sleep(self.due - now)  # a stop cancels us: to sleep past it is what costs
                 if not self._standing.has_room:
-                    await self._standing.room()
+                    await self._standing.room(cramped)
                 await self.look()
             came, self._came = self._came, None
             if isinstance(came, PollerError):

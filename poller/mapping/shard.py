@@ -15,7 +15,7 @@ from poller.mapping.channel import Channel
 from poller.mapping.commit import Checkpoint
 from poller.mapping.deliver import Around
 from poller.mapping.lane import Lane
-from poller.mapping.lanes import divide, frontier, told
+from poller.mapping.lanes import divide, frontier, joined, told
 from poller.mapping.progress import Progress
 from poller.mapping.read import Reads
 from poller.mapping.row import LaneRow, ShardRow
@@ -175,6 +175,8 @@ class _Pass:
             settle=self._settle,
             tumbling=self._tumbling,
         )
+        if self._tumbling and len(stored) > 1:
+            stored = _fresh(1)  # lanes that are brought level would overwrite each other's state of the window
         lanes = [Lane(around, number, row) for number, row in enumerate(stored)]
         # Several lanes do not wait for one another: what lies there is bounded by the room in memory alone.
         self._parts = [Channel[Sequence[Record]](1 if len(lanes) == 1 else math.inf) for _ in lanes]
@@ -195,10 +197,18 @@ class _Pass:
         """Hand out one page after the other. True when it has become quiet, False when no more is wanted or can come."""
 
         def rests() -> bool:
-            return not (self._tumbling or len(self._progress) or any(lane.resumes for lane in lanes))
+            return not (self._tumbling or len(self._progress) or any(lane.resumption.waiting for lane in lanes))
 
-        while not pages or await self._hand_out(pages.pop()):
-            page = await self.reads.next(rests)
+        async def cramped() -> None:
+            """Let lanes that wait for more begin with what they have, if nothing else can make room."""
+            if len(self._progress) == sum(lane.resumption.handed for lane in lanes):
+                for lane, part in zip(lanes, self._parts, strict=True):
+                    if lane.resumption.waiting:
+                        lane.resumption.make_do()
+                        await part.put(())
+
+        while not pages or await self._hand_out(pages.pop(), lanes):
+            page = await self.reads.next(rests, cramped)
             if page is None:
                 return not self.reads.over
             pages.append(page)
@@ -209,8 +219,9 @@ class _Pass:
         """Store how far the lanes have come, which nobody has done when all that was left to them was trimmed."""
         await self._checkpoint.save(self._row)
 
-    async def _hand_out(self, page: Page) -> bool:
+    async def _hand_out(self, page: Page, lanes: Sequence[Lane]) -> bool:
         """Divide a page among the lanes. False when no more is wanted: a lane has stopped, or they are level."""
+        reached = page.records[-1].id if page.records else ""
         if self._tools.policy.filters is not None:
             page = await self._sift(page)
         shares = divide(page.records, self._opened_with, self._until)
@@ -218,8 +229,10 @@ class _Pass:
         del page  # or its records would stay in memory when they have been delivered
         if shares.done:
             self._standing.left(shares.done)
-        for part, records in zip(self._parts, shares.parts, strict=True):
-            if records and not await part.put(records):
+        parts = shares.parts if len(shares.parts) == len(lanes) else (joined(shares.parts),)
+        for lane, part, records in zip(lanes, self._parts, parts, strict=True):
+            complete = reached and lane.resumption.waiting and lane.resumption.hand(len(records), reached)
+            if (records or complete) and not await part.put(records):
                 return False
         self._ended = last  # not before: a stop may come while there is no room
         return not shares.beyond

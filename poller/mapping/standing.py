@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
@@ -76,11 +76,17 @@ class Standing:
         """
         return not len(self.held) or self._holder.may_read_ahead
 
-    async def room(self) -> None:
-        """Wait until it has room."""
+    async def room(self, cramped: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Wait until it has room.
+
+        Args:
+            cramped: called at first, and again whenever there is still none after records have left.
+        """
         while not self.has_room:
-            self._freed = anyio.Event()
-            await self._freed.wait()
+            freed = self._freed = anyio.Event()
+            if cramped is not None:
+                await cramped()
+            await freed.wait()
 
     def _tell(self) -> None:
         first = self.held.oldest

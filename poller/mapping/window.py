@@ -131,7 +131,7 @@ class Tumbling:
     def event(self, batch: Batch, close: Close | None) -> bytes:
         """The event of an invocation, records first, then its siblings. A batch of another window opens that."""
         if self.row is None and batch:
-            self.row = WindowRow(start=math.floor(batch[0].arrived / self._length) * self._length, state=_EMPTY)
+            self.row = WindowRow(start=self._start(batch[0]), state=_EMPTY)
         state = self.row.state if self.row else _EMPTY
         siblings = {
             "window": self._bounds(),
@@ -163,12 +163,19 @@ class Tumbling:
         elif isinstance(step, Advance) or (isinstance(step, Split) and step.settled):
             self.row = WindowRow(start=self.row.start, state=self._returned)
 
-    def information(self, close: Close | None) -> dict[str, Any]:
-        """The `timeWindowInfo` of a failure document."""
-        return {"window": self._bounds(), "shardId": self._shard} | _flags(close)
+    def ended_for(self, now: float) -> float:
+        """Seconds since the open window's end, by unix seconds."""
+        return now - self.row.start - self._length if self.row else 0.0
 
-    def _bounds(self) -> dict[str, str]:
-        start = self.row.start if self.row else 0.0
+    def information(self, records: Batch, close: Close | None) -> dict[str, Any]:
+        """The `timeWindowInfo` of a failure document. Records that were never sent have opened no window."""
+        return {"window": self._bounds(records), "shardId": self._shard} | _flags(close)
+
+    def _start(self, record: Record) -> float:
+        return math.floor(record.arrived / self._length) * self._length
+
+    def _bounds(self, records: Batch = ()) -> dict[str, str]:
+        start = self.row.start if self.row else self._start(records[0]) if records else 0.0
         return {"start": _iso(start), "end": _iso(start + self._length)}
 
 

@@ -56,11 +56,27 @@ class Resumption:
     def __init__(self, lane: LaneRow) -> None:
         self._lane = lane
         self._gathered: list[Record] = []
+        self.handed = 0
+        """Records that were handed to its lane since it waits: they leave memory when it waits no more."""
+        self._enough = False
 
     @property
     def waiting(self) -> bool:
         """Whether records are missing."""
         return bool(self._lane.chunks)
+
+    def hand(self, count: int, reached: str) -> bool:
+        """So many records are handed to its lane, and everything up to `reached` has been read.
+
+        Answers whether nothing is missing then, be it that filters have dropped the last record.
+        """
+        self.handed += count
+        self._enough |= not behind(reached, self._lane.chunks[-1].last)
+        return self._enough
+
+    def make_do(self) -> None:
+        """There is no room in memory for what is missing: with the next take, begin with what is there."""
+        self._enough = True
 
     def take(self, records: Sequence[Record], new_id: Callable[[], str]) -> tuple[Work | None, Sequence[Record]]:
         """Add what a read brought: the work once it is whole, and the records behind it."""
@@ -68,7 +84,7 @@ class Resumption:
         mine = [record for record in records if not behind(last, record.id)]
         self._gathered += mine
         beyond = records[len(mine) :]
-        if beyond or (self._gathered and self._gathered[-1].id == last):
+        if beyond or self._enough or (self._gathered and self._gathered[-1].id == last):
             return self.rest(new_id), beyond
         return None, ()
 
@@ -84,7 +100,7 @@ class Resumption:
                 same = len(batch) == chunk.count > 0
             if batch:
                 batches.append(batch)
-        lane, self._lane, self._gathered = self._lane, LaneRow(), []
+        lane, self._lane, self._gathered, self.handed = self._lane, LaneRow(), [], 0
         if not batches:
             return None
         if same:

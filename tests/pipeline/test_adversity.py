@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import anyio
 import pytest
+import trio
 
 from poller.mapping.budget import Budget
 from poller.model.errors import NotFound, PollerError, ShardGone, Throttled, Transient, Trimmed
@@ -190,6 +191,27 @@ async def test_a_store_that_fails_for_an_hour_stops_the_checkpoint_and_repeats_n
     assert 100 < len([fact for fact in told if fact.outcome == "error"]) < 1000
     assert (told[-1].outcome, told[-1].position) == ("written", "40")
     assert function.succeeded == list(range(1, 41))
+
+
+@virtual
+async def test_a_store_that_is_written_at_a_pace_and_fails_for_long_has_no_more_and_more_tasks_wait_for_it():
+    stream, function = FakeStream(), FakeFunction()
+    async with MemoryStore().open() as memory:
+        store = Failing(memory)
+        store.pace = 5.0
+        async with world(stream, function, store, lanes=4, batch_size=2):
+            stream.put("shard-0", 1)
+            await anyio.sleep(10)
+            store.failing = True
+            for number in range(100):
+                stream.put("shard-0", 1, key=str(number))
+            await anyio.sleep(60)
+            tasks = trio.lowlevel.current_statistics().tasks_living
+            await anyio.sleep(3600)
+            assert trio.lowlevel.current_statistics().tasks_living <= tasks
+            store.failing = False
+            await until(lambda: len(function.succeeded) == 101)
+    assert sorted(function.succeeded) == list(range(1, 102))
 
 
 @virtual

@@ -1,15 +1,22 @@
 """The ceiling of the bytes held: who waits, for whom, and for how long."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import anyio
+import msgspec
 import pytest
 
+from poller.mapping import steer
 from poller.mapping.budget import COPIES, PAGES, STANDING_BYTES, Budget, Holder, asked_for
 from poller.mapping.run import run_mapping
-from poller.model.outcome import Failed
+from poller.model.facts import ShardStands
+from poller.model.outcome import Failed, Outcome, Partial, Replied
+from poller.model.ports import Admit
+from poller.model.record import Cursor, Page
 from poller.stores.memory import MemoryStore
-from tests.pipeline.doubles import FakeFunction, FakeQueue, FakeStream, Shard, World, until, virtual
+from tests.pipeline.doubles import Call, FakeFunction, FakeQueue, FakeStream, Shard, World, until, virtual, world
 
 MIB = 1_048_576
 
@@ -216,3 +223,109 @@ async def test_a_queue_that_is_cut_off_while_it_receives_leaves_nothing_behind()
             await run_mapping(mapping.tools)
     assert len(queue.deleted) == 100
     assert mapping.tools.budget.used_bytes == 0
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+@virtual
+async def test_batches_that_a_restart_interrupted_are_delivered_though_there_is_no_room_for_all_of_one_any_more(
+    lanes: int,
+):
+    stream, healed = FakeStream(), False
+    function = FakeFunction(lambda call: Replied() if healed else Failed(reason="Boom"))
+    for number in range(100 * lanes):
+        stream.put("shard-0", 1, key=str(number % 50), data="x" * 20_000)
+    async with MemoryStore().open() as store:
+        async with World(stream, function, store, lanes=lanes, window=5.0).running():
+            await anyio.sleep(20)
+        assert max(len(call.sequences) for call in function.calls) == 100
+        healed = True
+        again = World(stream, function, store, lanes=lanes, window=5.0)
+        again.tools = replace(again.tools, budget=Budget(3 * MIB))
+        async with again.running():
+            await until(lambda: len(function.succeeded) == 100 * lanes, within=120)
+    assert sorted(function.succeeded) == list(range(1, 100 * lanes + 1))
+    for key in range(50):
+        mine = [sequence for sequence in function.succeeded if sequence % 50 == key]
+        assert mine == sorted(mine)
+
+
+class Body(bytes):
+    """A record's body that says when it leaves memory."""
+
+    gone: list[bytes]
+
+    def __del__(self) -> None:
+        self.gone.append(bytes(self))
+
+
+class Weighed(FakeStream):
+    """A stream that knows how many of the records that it handed out are still in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.came = 0
+        self.gone: list[bytes] = []
+
+    @property
+    def held(self) -> int:
+        return self.came - len(self.gone)
+
+    async def read(self, partition: str, cursor: Cursor, limit: int, admit: Admit) -> Page:
+        page = await super().read(partition, cursor, limit, admit)
+        body = type("_Body", (Body,), {"gone": self.gone})
+        self.came += len(page.records)
+        records = tuple(msgspec.structs.replace(each, body=body(each.body)) for each in page.records)
+        return msgspec.structs.replace(page, records=records)
+
+
+def poison(call: Call) -> Outcome:
+    """Fails with record 100, which it names if it can."""
+    return Failed(reason="Boom") if call.sequences[0] == 100 else Partial(failed=("100",))
+
+
+@virtual
+async def test_of_a_batch_that_is_retried_only_the_part_that_is_left_stays_in_memory():
+    stream = Weighed()
+    stream.put("shard-0", 100)
+    async with world(stream, FakeFunction(poison), partial=True):
+        await anyio.sleep(60)
+        assert stream.held == 1
+
+
+@virtual
+async def test_of_a_batch_whose_first_records_grew_too_old_only_the_others_stay_in_memory():
+    stream = Weighed()
+    stream.put("shard-0", 99)
+    await anyio.sleep(50)
+    stream.put("shard-0", 1)
+    await anyio.sleep(20)
+    async with world(stream, FakeFunction(lambda call: Failed(reason="Boom")), record_age=60.0):
+        await anyio.sleep(30)
+        assert stream.held == 1
+
+
+@virtual
+async def test_of_batches_that_a_restart_interrupted_only_what_is_left_stays_in_memory():
+    stream, function = Weighed(), FakeFunction(lambda call: Failed(reason="Boom"))
+    stream.put("shard-0", 100)
+    async with MemoryStore().open() as store:
+        async with world(stream, function, store, partial=True):
+            await anyio.sleep(10)
+        function.behave = poison
+        stream.put("shard-0", 50)
+        async with world(stream, function, store, partial=True):
+            await anyio.sleep(60)
+            assert stream.held == 51
+
+
+@virtual
+async def test_of_a_shard_that_is_paused_nothing_stays_in_memory():
+    stream, function = Weighed(), FakeFunction()
+    stream.put("shard-0", 3)
+    async with MemoryStore().open() as store:
+        wished = steer.pause(steer.Wishes(), "", steer.Pause("ann", 0.0))
+        await store.put(steer.key("m"), steer.encode(wished), 0)
+        async with world(stream, function, store) as mapping:
+            await anyio.sleep(30)
+            assert mapping.told(ShardStands)[-1].oldest is not None
+            assert (stream.came, stream.held) == (1, 0)

@@ -198,6 +198,22 @@ async def test_messages_that_do_not_match_are_deleted_at_once_without_the_functi
 
 
 @virtual
+async def test_a_batch_whose_last_record_is_filtered_out_after_a_restart_does_not_wait_for_another():
+    stream, healed = FakeStream(), False
+    function = FakeFunction(lambda call: Replied() if healed else Failed(reason="Boom"))
+    stream.put("shard-0", 3)
+    async with MemoryStore().open() as store:
+        async with world(stream, function, store):
+            await until(lambda: len(function.calls) == 3)
+        healed = True
+        async with world(stream, function, store, filters=sequences(1, 2)) as mapping:
+            await until(lambda: len(function.succeeded) == 2, within=5)
+            await anyio.sleep(3)
+    assert function.succeeded == [1, 2]
+    assert checkpoints(mapping)[-1] == "3"
+
+
+@virtual
 async def test_a_queue_whose_messages_never_match_is_emptied_without_pauses():
     queue, function = FakeQueue(wait=20), FakeFunction()
     queue.put(500)

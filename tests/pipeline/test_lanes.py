@@ -135,5 +135,5 @@ async def test_a_stuck_lane_lets_the_shard_read_on_only_within_its_share_of_memo
         mapping.tools.budget.ceiling_bytes = 8 * 1024 * 1024
         async with mapping.running():
             await anyio.sleep(600)
-            assert mapping.tools.budget.used_bytes < mapping.tools.budget.share_bytes
+            assert mapping.tools.budget.used_bytes <= mapping.tools.budget.share_bytes
             assert len(stream.reads) < 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import anyio
@@ -9,7 +10,7 @@ import msgspec
 import pytest
 import trio
 
-from poller.mapping.quiet import readers
+from poller.mapping.quiet import Quiets, readers
 from poller.mapping.row import decode_shard, encode
 from poller.mapping.stop import Stop
 from poller.model.errors import Transient
@@ -97,6 +98,41 @@ async def test_a_quiet_shard_that_cannot_be_read_is_told_waits_longer_each_time_
         assert await fewest_tasks() <= quiet
         stream.put("shard-0", 3)
         await until(lambda: len(function.succeeded) == 3, within=2)
+
+
+class Idle:
+    """A quiet shard that is read each second, and whose answers can be held back."""
+
+    def __init__(self) -> None:
+        self.due = -math.inf
+        self.reads = 0
+        self.answers = anyio.Event()
+
+    async def look(self) -> bool:
+        self.reads += 1
+        await self.answers.wait()
+        self.due = anyio.current_time() + 1
+        return False
+
+
+@virtual
+async def test_a_stop_that_comes_just_as_its_shard_was_read_breaks_off_no_read_of_another():
+    resumed = list[str]()
+    quiets = Quiets(anyio.current_time, 1.0, resumed.append)
+    stopped, other = Idle(), Idle()
+    other.answers.set()
+    async with anyio.create_task_group() as tasks:
+        watched = quiets.watch(stopped, "stopped")
+        quiets.watch(other, "other")
+        tasks.start_soon(quiets.run)
+        await anyio.sleep(0.1)
+        assert (stopped.reads, other.reads) == (1, 0), "one task reads both, and waits for the first"
+        stopped.answers.set()
+        watched.cancel()
+        await anyio.sleep(10)
+        tasks.cancel_scope.cancel()
+    assert resumed == ["stopped"]
+    assert other.reads >= 10
 
 
 @pytest.mark.parametrize("owner", ["", "another"])

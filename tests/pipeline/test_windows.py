@@ -1,16 +1,17 @@
 """Tumbling windows: state from invocation to invocation, one final invocation, and a restart in between."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 import anyio
 import pytest
 
-from poller.model.facts import CheckpointWritten, RecordsDiverted
+from poller.model.facts import CheckpointWritten, RecordsDiverted, RecordsDropped
 from poller.model.outcome import Failed, Outcome, Replied
 from poller.model.trace import Trace
 from poller.stores.memory import MemoryStore
-from tests.pipeline.doubles import EPOCH, FakeDestination, FakeFunction, FakeStream, until, virtual, world
+from tests.pipeline.doubles import EPOCH, FakeDestination, FakeFunction, FakeStream, now, until, virtual, world
 
 
 class Summing(FakeFunction):
@@ -132,6 +133,38 @@ async def test_a_failing_final_invocation_is_retried_and_its_document_has_no_rec
     assert mapping.told(RecordsDiverted)[0].records == 0
 
 
+@pytest.mark.parametrize(("record_age", "condition"), [(60.0, "RecordAgeExceeded"), (None, "Expired")])
+@virtual
+async def test_a_final_invocation_that_fails_is_given_up_when_its_window_is_too_old(
+    record_age: float | None, condition: str
+):
+    stream, destination = FakeStream(retention=300), FakeDestination()
+    function = summing(lambda event: event["isFinalInvokeForWindow"])
+    stream.put("shard-0", 3)
+    async with world(stream, function, destination=destination, tumbling=10.0, record_age=record_age) as mapping:
+        await anyio.sleep(400)
+        stream.put("shard-0", 1)
+        await until(lambda: 4 in function.succeeded)
+    given_up = [fact for fact in mapping.facts if isinstance(fact, RecordsDiverted | RecordsDropped)]
+    assert [(fact.condition, fact.records) for fact in given_up] == [(condition, 0)]
+    assert len(destination.accounts) == (record_age is not None)
+    assert len(function.calls) > 5, "it was tried until then"
+
+
+@virtual
+async def test_the_document_of_records_that_were_too_old_for_the_function_names_their_window():
+    stream, destination = FakeStream(), FakeDestination()
+    await anyio.sleep(60 - EPOCH % 60)
+    stream.put("shard-0", 3)
+    began = now()
+    await anyio.sleep(100)
+    async with world(stream, summing(), destination=destination, tumbling=10.0, record_age=60.0):
+        await until(lambda: bool(destination.accounts))
+    (document,) = destination.documents
+    start = datetime.fromisoformat(document["timeWindowInfo"]["window"]["start"])
+    assert start.timestamp() == began
+
+
 @pytest.mark.parametrize("body", [b"", b"null", b"{}", b'{"total": 1}', b'{"state": 7}', b"no json"])
 @virtual
 async def test_an_answer_without_a_state_is_a_failed_invocation(body: bytes):
@@ -159,6 +192,25 @@ async def test_a_state_above_a_mebibyte_ends_the_window_at_once_with_both_flags(
 
 
 @virtual
+async def test_a_state_above_a_mebibyte_that_came_with_a_stop_ends_its_window_after_the_restart():
+    large = json.dumps({"state": {"x": "y" * 1_048_640}}).encode()
+    stream, function = FakeStream(), summing()
+    function.behave = lambda call: Replied(body=large if 1 in call.sequences else b"")
+    function.seconds = 1.0
+    stream.put("shard-0", 2)
+    async with MemoryStore().open() as store:
+        async with world(stream, function, store, tumbling=900.0, batch_size=1):
+            await until(lambda: len(function.events) == 1)
+        async with world(stream, function, store, tumbling=900.0, batch_size=1):
+            await until(lambda: 2 in function.succeeded, within=20)
+    _, early, second, *_ = function.events
+    assert early["isWindowTerminatedEarly"]
+    assert early["Records"] == []
+    assert len(early["state"]["x"]) == 1_048_640
+    assert second["state"] == {}
+
+
+@virtual
 async def test_a_failed_batch_is_retried_with_the_state_it_was_first_sent_with():
     stream = FakeStream()
     tries = iter([True, True])
@@ -169,3 +221,24 @@ async def test_a_failed_batch_is_retried_with_the_state_it_was_first_sent_with()
         stream.put("shard-0", 2)
         await until(lambda: len(function.events) == 4, within=30)
     assert [event["state"] for event in function.events[1:]] == [{"total": 1}] * 3
+
+
+@virtual
+async def test_lanes_that_stood_apart_before_the_mapping_had_windows_hand_on_one_state_one_after_the_other():
+    stream = FakeStream()
+    before = FakeFunction(
+        lambda call: Failed(reason="Boom") if any(each % 4 == 0 for each in call.sequences) else Replied()
+    )
+    for number in range(200):
+        stream.put("shard-0", 1, key=str(number % 40))
+    async with MemoryStore().open() as store:
+        async with world(stream, before, store, lanes=4, batch_size=5):
+            await anyio.sleep(20)
+        function = summing()
+        async with world(stream, function, store, tumbling=10.0, batch_size=5):
+            await anyio.sleep(100)
+    assert before.succeeded
+    assert sorted(before.succeeded + function.succeeded) == list(range(1, 201))
+    assert function.succeeded == sorted(function.succeeded)
+    assert sum(total for _, total in function.sums()) == len(function.succeeded)
+    assert function.most_running == 1
