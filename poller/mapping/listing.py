@@ -75,7 +75,13 @@ class Listing:
         anew = self._anew
         if anew:  # the same listing looked at twice proves nothing
             self._missing_before, self._anew = self._missing, False
-        plan = shards.plan(self.topology.partitions, rows, start=start, missing=self._missing_before)
+        plan = shards.plan(
+            self.topology.partitions,
+            rows,
+            start=start,
+            named=start == self._tools.policy.start,
+            missing=self._missing_before,
+        )
         if anew:
             self._missing = plan.missing
             if plan.missing - self._missing_before:

@@ -27,18 +27,25 @@ class Plan:
 
 
 def plan(
-    listed: Sequence[Partition], rows: Mapping[str, ShardRow], *, start: TrimHorizon | At, missing: frozenset[str]
+    listed: Sequence[Partition],
+    rows: Mapping[str, ShardRow],
+    *,
+    start: TrimHorizon | At,
+    named: bool = False,
+    missing: frozenset[str],
 ) -> Plan:
     """Decide for every listed shard.
 
     A child starts after *every* parent was read to its end and its records are settled; siblings run side by side. A
     shard without a row begins where the mapping began, but a child of a shard that we know begins at its own
-    beginning, under LATEST too.
+    beginning, under LATEST too. Under AT_TIMESTAMP, parents that ended before the moment say nothing of their child: it
+    begins at the moment as well, or it would bring all that is older.
 
     Args:
         listed: the whole listing, in any order, children before parents or after.
         rows: what is stored of the mapping's shards.
         start: where the mapping began.
+        named: that is a moment which the mapping names, not the one at which LATEST was.
         missing: `Plan.missing` of the listing before; a listing can be torn, so one absence proves nothing. A parent
             that nobody knows and that is missing twice counts as ended, unless a shard that we have not finished has
             left the listing, too: it may be the parent's own parent. A shard that has a row was begun when its
@@ -46,11 +53,11 @@ def plan(
 
     Source: Kinesis guide, "Resharding, scaling, and parallel processing".
     """
-    named = {partition.id for partition in listed}
-    known = named | rows.keys()
+    there = {partition.id for partition in listed}
+    known = there | rows.keys()
     to_open: dict[str, Position] = {}
     blocked: dict[str, tuple[str, ...]] = {}
-    absent = {shard for shard, row in rows.items() if not row.ended and shard not in named}
+    absent = {shard for shard, row in rows.items() if not row.ended and shard not in there}
     lost = frozenset(absent & missing)
     leaving = bool(absent)
     for partition in listed:
@@ -70,8 +77,9 @@ def plan(
         elif row is not None:
             to_open[partition.id] = row.position
         else:
-            child = any(parent in rows for parent in partition.parents)
-            to_open[partition.id] = TrimHorizon() if child else start
+            behind = [rows[parent].position for parent in partition.parents if parent in rows]
+            untouched = named and all(position == start for position in behind)
+            to_open[partition.id] = start if untouched or not behind else TrimHorizon()
     return Plan(open=to_open, blocked=blocked, lost=lost, missing=frozenset(absent))
 
 

@@ -22,6 +22,7 @@ from poller.model.facts import (
 )
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
 from poller.model.policy import Latest
+from poller.model.record import At
 from poller.stores.memory import MemoryStore
 from tests.pipeline.doubles import EPOCH, HOUR, Call, FakeFunction, FakeStream, Shard, World, now, until, virtual, world
 
@@ -257,6 +258,26 @@ async def test_a_closed_shard_is_never_read_again():
             await anyio.sleep(1000)
     assert len([shard for shard, _ in stream.reads if shard == "shard-0"]) == reads
     assert function.succeeded == [1, 2, 3, 4, 5]
+
+
+@virtual
+async def test_under_a_moment_what_is_older_stays_undelivered_though_the_stream_was_resharded_before_it():
+    stream, function = FakeStream(), FakeFunction()
+    stream.put("shard-0", 2)
+    stream.split("shard-0", "left", "right")
+    stream.put("left", 2)
+    stream.put("right", 2)
+    stream.split("right", "right-0", "right-1")
+    await anyio.sleep(100)
+    moment = now()
+    stream.put("left", 1)
+    stream.put("right-1", 1)
+    stream.split("left", "left-0")
+    stream.put("left-0", 2)
+    async with world(stream, function, start=At(moment)):
+        await until(lambda: len(function.succeeded) >= 4)
+        await anyio.sleep(100)
+    assert sorted(function.succeeded) == [7, 8, 9, 10]
 
 
 @virtual

@@ -118,6 +118,32 @@ def test_plan(
     assert decided.blocked == waits
 
 
+BEFORE = ShardRow(position=START, ended=True)
+"""A shard that ended before the moment: nothing of it was read."""
+
+
+@pytest.mark.parametrize(
+    ("parents", "named", "begins"),
+    [
+        ({"a": BEFORE}, True, START),
+        ({"a": BEFORE, "b": BEFORE}, True, START),
+        ({"a": BEFORE, "b": ENDED}, True, TrimHorizon()),
+        ({"a": ShardRow(position=TrimHorizon(), ended=True)}, True, TrimHorizon()),
+        ({"a": BEFORE}, False, TrimHorizon()),
+    ],
+    ids=[
+        "of a parent that ended before the moment",
+        "of two",
+        "of one that ended before and one that brought records",
+        "of one that somebody else has read to its end",
+        "under LATEST, of one that brought nothing",
+    ],
+)
+def test_where_a_child_begins_under_a_moment(parents: dict[str, ShardRow], named: bool, begins: object):
+    decided = plan([shard("c", *parents)], parents, start=START, named=named, missing=frozenset())
+    assert decided.open == {"c": begins}
+
+
 def test_an_unknown_parent_does_not_count_as_ended_while_a_shard_that_left_the_stream_is_unfinished():
     decided = plan([shard("c", "b")], {"a": OPEN}, start=START, missing=frozenset({"a", "b"}))
     assert (decided.open, decided.blocked) == ({}, {"c": ("b",)})
