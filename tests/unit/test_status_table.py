@@ -184,6 +184,7 @@ def test_proxy_of_the_environment_is_not_asked():
     [
         ("http://127.0.0.1:1", "cannot reach a poller at http://127.0.0.1:1: [Errno 111] Connection refused"),
         ("ftp://127.0.0.1", "ftp://127.0.0.1 is not an address; it looks like http://127.0.0.1:9464"),
+        ("http://[::1", "http://[::1 is not an address; it looks like http://127.0.0.1:9464"),
         ("http://127.0.0.1:port", "cannot reach a poller at http://127.0.0.1:port: "),
         ("http://no-such-host.invalid", "cannot reach a poller at http://no-such-host.invalid: "),
         ("http://a b", "cannot reach a poller at http://a b: "),
