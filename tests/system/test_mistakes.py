@@ -260,3 +260,36 @@ async def test_a_proxy_that_is_passed_by_is_not_in_the_way(cloud: Cloud, called:
     check = partial(finished, "check", "--connect", str(config))
     done = await asyncio.to_thread(check, http_proxy=_PROXY, no_proxy="127.0.0.1")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def _orders(tmp_path: Path) -> Path:
+    """A configuration of one stream, which nobody reads from without credentials."""
+    destination = {"OnFailure": {"Destination": "arn:aws:sqs:eu-west-1:000000000000:dlq"}}
+    mapping = stream("arn:aws:kinesis:eu-west-1:000000000000:stream/orders", "f", DestinationConfig=destination)
+    functions = {"f": {"url": "http://127.0.0.1:1/"}}
+    return write(
+        tmp_path / "c.yaml", {"store": "sqlite://./state.db", "functions": functions, "mappings": {"m": mapping}}
+    )
+
+
+async def test_a_dry_run_without_credentials_goes_on_and_says_what_it_needs(tmp_path: Path):
+    async with started(_orders(tmp_path), "--dry-run", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="") as daemon:
+        line = await daemon.line("mapping cannot go on", mapping="m")
+        assert line["reason"].startswith("no AWS credentials: set AWS_ACCESS_KEY_ID")
+        await daemon.stop()
+
+
+@pytest.mark.parametrize("words", [("replay", "--from", "1700000000", "--to", "1700000100"), ("redrive",)])
+def test_work_beside_the_daemon_without_credentials_says_so_in_one_line(words: tuple[str, ...], tmp_path: Path):
+    command, *options = words
+    done = finished(command, str(_orders(tmp_path)), "m", *options, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+    assert (done.returncode, done.stdout) == (2, "")
+    (told,) = done.stderr.splitlines()
+    assert told.startswith("m: no AWS credentials: set AWS_ACCESS_KEY_ID")
+
+
+def test_a_store_that_cannot_be_reached_is_told_once_where_it_is_exported_from(tmp_path: Path):
+    document = json.loads(_orders(tmp_path).read_text()) | {"store": "postgresql://me@127.0.0.1:1/db"}
+    done = finished("checkpoints", "export", str(write(tmp_path / "c.yaml", document)))
+    assert done.returncode == 2
+    assert done.stderr.startswith("store: postgresql: ")
