@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -16,6 +17,19 @@ from poller import __version__
 from poller.model.errors import SettingsError, causes
 
 _UNUSABLE = 2
+
+
+class _Seconds(click.FloatRange):
+    """A number that can be compared, which NaN is not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Refuse NaN, too."""
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
+
+
 _config = click.argument("config", type=click.Path(path_type=Path))
 
 
@@ -23,6 +37,7 @@ _config = click.argument("config", type=click.Path(path_type=Path))
 @click.version_option(__version__, prog_name="poller")
 def main() -> None:
     """AWS Lambda's event source mappings, anywhere."""
+    _open_streams()
 
 
 @main.command()
@@ -308,7 +323,7 @@ def filter_(
 )
 @click.option(
     "--settle",
-    type=click.FloatRange(min=0),
+    type=_Seconds(min=0),
     default=30.0,
     show_default=True,
     help="Seconds for which nothing may move in TABLE: three times the application's failoverTimeMillis.",
@@ -339,12 +354,19 @@ def import_kcl(config: Path, timestamp: str | None, **options: Any) -> None:
 
 
 @main.command()
-@click.option("--seconds", type=click.FloatRange(min=1), help="End after so many seconds, with a summary.")
+@click.option("--seconds", type=_Seconds(min=1), help="End after so many seconds, with a summary.")
 def demo(seconds: float | None) -> None:
     """See it work: a local server, traffic of all three sources, the real daemon, and a live table."""
     from poller.demo import show
 
     sys.exit(_or_refuse(lambda: show(seconds)))
+
+
+def _open_streams() -> None:
+    """Let standard streams that were closed lead nowhere: uvloop aborts when it is given one of their numbers."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  # until the process ends
 
 
 def _or_refuse(work: Callable[[], Awaitable[int]]) -> int:

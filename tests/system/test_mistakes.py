@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -286,6 +288,29 @@ def test_work_beside_the_daemon_without_credentials_says_so_in_one_line(words: t
     assert (done.returncode, done.stdout) == (2, "")
     (told,) = done.stderr.splitlines()
     assert told.startswith("m: no AWS credentials: set AWS_ACCESS_KEY_ID")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_stream_is_in_nobodys_way(closed: str, tmp_path: Path):
+    config = tmp_path / "c.yaml"
+    config.write_text(_GOOD)
+    commands: list[tuple[str, ...]] = [("check", str(config)), ("event", "sqs"), ("filter", '{"a": [1]}')]
+    for words in commands:
+        shell = f'exec "$@" {closed}'
+        command = ["sh", "-c", shell, "sh", sys.executable, "-m", "poller", *words]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL
+        )
+        assert (done.returncode, done.stderr) == (0, ""), words
+
+
+@pytest.mark.parametrize(
+    "words", [("demo", "--seconds", "nan"), ("import-kcl", "t", "--config", "c", "--mapping", "m", "--settle", "nan")]
+)
+def test_a_number_of_seconds_that_is_none_is_refused(words: tuple[str, ...]):
+    done = finished(*words)
+    assert done.returncode == 2
+    assert "'nan' is not a number of seconds" in done.stderr
 
 
 def test_a_store_that_cannot_be_reached_is_told_once_where_it_is_exported_from(tmp_path: Path):
