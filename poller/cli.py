@@ -68,6 +68,9 @@ def run(
     dry_run: bool,
 ) -> None:
     """Run the daemon in the foreground. SIGTERM or SIGINT stops it, SIGHUP reloads CONFIG (a file or a folder)."""
+    from poller.service import signals
+
+    signals.hold()  # the imports take a second
     from poller.service import app, aside, logs
     from poller.service.part import Part
 

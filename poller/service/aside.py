@@ -35,6 +35,7 @@ from poller.model.outcome import Outcome, Partial, Replied
 from poller.model.ports import Destination, Observe, Source, Store, Target
 from poller.model.record import At
 from poller.model.trace import Trace
+from poller.service import signals
 from poller.service.log_lines import one_line
 from poller.service.logs import LogFacts
 from poller.service.steering import Refused, moment
@@ -374,7 +375,8 @@ def _opened(
 
 
 async def _stop_at_signal(stop: Stop, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        signals.let_come()
         task_status.started()
-        async for _ in signals:
+        async for _ in received:
             stop.set()

@@ -23,6 +23,7 @@ import anyio.abc
 
 from poller.model.errors import SettingsError
 from poller.model.facts import Reloaded, Stopping
+from poller.service import signals
 from poller.service.front import Front, Replica
 from poller.service.http import serving
 from poller.service.logs import LogFacts
@@ -176,9 +177,10 @@ class Parent:
 
     async def obey_signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         """SIGHUP reloads; SIGTERM or SIGINT stops all, and a second one stops them at once."""
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+            signals.let_come()
             task_status.started()
-            async for number in signals:
+            async for number in received:
                 if number == signal.SIGHUP:
                     await self._reload()
                 elif self._stop_asked.is_set():
@@ -266,6 +268,7 @@ class Parent:
             child.settled.set()
             with anyio.move_on_after(pause):
                 await self._stop_asked.wait()
+        child.settled.set()  # also where the stop came first, and nothing was started
 
     async def _run(self, child: _Child) -> int:
         """One life of it. Answers how it ended."""
