@@ -30,7 +30,7 @@ class _Seconds(click.FloatRange):
         return seconds
 
 
-_config = click.argument("config", type=click.Path(path_type=Path))
+_config = click.argument("config", type=click.Path(path_type=Path, readable=False))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,7 +57,9 @@ def main() -> None:
     help="Processes that divide the work and share the store, one HTTP server and `memory`.",
 )
 @click.option("--dry-run", is_flag=True, help="Invoke nothing, store nothing; log what would have been sent.")
-@click.option("--part", type=(int, int, click.Path(path_type=Path), str), hidden=True, help="Of such a process.")
+@click.option(
+    "--part", type=(int, int, click.Path(path_type=Path, readable=False), str), hidden=True, help="Of such a process."
+)
 def run(
     config: Path,
     log_level: str,
@@ -230,7 +232,7 @@ def export_(config: Path, mapping: str | None) -> None:
 
 @checkpoints.command("import")
 @_config
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=click.Path(path_type=Path, readable=False, dir_okay=False))
 @click.option("--force", is_flag=True, help="Also while a replica that lives has the shards and they are not paused.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
 def import_(config: Path, file: Path, *, force: bool, dry_run: bool) -> None:
@@ -285,7 +287,7 @@ def schema() -> None:
 
 @main.command("filter")
 @click.argument("pattern")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@click.argument("file", type=click.Path(path_type=Path, readable=False, dir_okay=False), required=False)
 @click.option(
     "--source",
     type=click.Choice(["kinesis", "dynamodb", "sqs"]),
@@ -316,7 +318,9 @@ def filter_(
 
 @main.command("import-kcl")
 @click.argument("table")
-@click.option("--config", required=True, type=click.Path(path_type=Path), help="CONFIG (a file or a folder).")
+@click.option(
+    "--config", required=True, type=click.Path(path_type=Path, readable=False), help="CONFIG (a file or a folder)."
+)
 @click.option("--mapping", required=True, help="The mapping of CONFIG that reads the application's stream.")
 @click.option("--timestamp", help="What AT_TIMESTAMP stands for in TABLE: unix seconds, or 2026-11-20T10:00:00Z.")
 @click.option("--force", is_flag=True, help="Overwrite the positions that are there, and let them go backwards.")

@@ -13,8 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from poller.cli import checkpoints, main
 from tests.servers.scripted import failure, scripted
 from tests.system.cloud import Cloud
 from tests.system.daemon import finished, started, write
@@ -77,6 +79,13 @@ def test_a_file_that_is_not_there_is_refused_with_one_line(command: str, tmp_pat
     assert done.returncode == 2
     (told,) = done.stderr.splitlines()
     assert "nowhere.yaml" in told
+
+
+def test_whether_a_file_may_be_read_is_told_by_who_reads_it_in_one_line():
+    commands = [*main.commands.values(), *checkpoints.commands.values()]
+    paths = [each for command in commands for each in command.params if isinstance(each.type, click.Path)]
+    assert {path.name for path in paths} >= {"config", "file"}
+    assert not [path.name for path in paths if isinstance(path.type, click.Path) and path.type.readable]
 
 
 def test_a_good_file_is_called_good(tmp_path: Path):
