@@ -216,6 +216,7 @@ async def test_connecting_tells_each_thing_that_cannot_be_used_in_one_line(
         document = settings(cloud, called, mappings)
         document["aws"]["endpoints"]["kinesis"] = aws.url
         document["functions"] |= {"down": {"url": down}, "command": {"command": ["./no-such-program"]}}
+        document["functions"] |= {"spare": {"url": down}, "fine": document["functions"]["well"]}
         config = write(tmp_path / "c.yaml", document)
         done = await asyncio.to_thread(finished, "check", "--connect", str(config))
     assert done.returncode == 1
@@ -225,6 +226,7 @@ async def test_connecting_tells_each_thing_that_cannot_be_used_in_one_line(
         "mappings.refused.EventSourceArn",
         "mappings.nobody-home.FunctionName",
         "mappings.no-command.FunctionName",
+        "functions.spare",
     }, json.dumps(told, indent=1)
     assert "check the name, region and account" in told["mappings.missing.EventSourceArn"]
     assert "credentials are wrong" in told["mappings.refused.EventSourceArn"]
