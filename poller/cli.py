@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -16,13 +17,27 @@ from poller import __version__
 from poller.model.errors import SettingsError, causes
 
 _UNUSABLE = 2
-_config = click.argument("config", type=click.Path(path_type=Path))
+
+
+class _Seconds(click.FloatRange):
+    """A number that can be compared, which NaN is not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Refuse NaN, too."""
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
+
+
+_config = click.argument("config", type=click.Path(path_type=Path, readable=False))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="poller")
 def main() -> None:
     """AWS Lambda's event source mappings, anywhere."""
+    _open_streams()
 
 
 @main.command()
@@ -42,7 +57,9 @@ def main() -> None:
     help="Processes that divide the work and share the store, one HTTP server and `memory`.",
 )
 @click.option("--dry-run", is_flag=True, help="Invoke nothing, store nothing; log what would have been sent.")
-@click.option("--part", type=(int, int, click.Path(path_type=Path), str), hidden=True, help="Of such a process.")
+@click.option(
+    "--part", type=(int, int, click.Path(path_type=Path, readable=False), str), hidden=True, help="Of such a process."
+)
 def run(
     config: Path,
     log_level: str,
@@ -53,6 +70,9 @@ def run(
     dry_run: bool,
 ) -> None:
     """Run the daemon in the foreground. SIGTERM or SIGINT stops it, SIGHUP reloads CONFIG (a file or a folder)."""
+    from poller.service import signals
+
+    signals.hold()  # the imports take a second
     from poller.service import app, aside, logs
     from poller.service.part import Part
 
@@ -212,7 +232,7 @@ def export_(config: Path, mapping: str | None) -> None:
 
 @checkpoints.command("import")
 @_config
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=click.Path(path_type=Path, readable=False, dir_okay=False))
 @click.option("--force", is_flag=True, help="Also while a replica that lives has the shards and they are not paused.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
 def import_(config: Path, file: Path, *, force: bool, dry_run: bool) -> None:
@@ -267,7 +287,7 @@ def schema() -> None:
 
 @main.command("filter")
 @click.argument("pattern")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@click.argument("file", type=click.Path(path_type=Path, readable=False, dir_okay=False), required=False)
 @click.option(
     "--source",
     type=click.Choice(["kinesis", "dynamodb", "sqs"]),
@@ -298,7 +318,9 @@ def filter_(
 
 @main.command("import-kcl")
 @click.argument("table")
-@click.option("--config", required=True, type=click.Path(path_type=Path), help="CONFIG (a file or a folder).")
+@click.option(
+    "--config", required=True, type=click.Path(path_type=Path, readable=False), help="CONFIG (a file or a folder)."
+)
 @click.option("--mapping", required=True, help="The mapping of CONFIG that reads the application's stream.")
 @click.option("--timestamp", help="What AT_TIMESTAMP stands for in TABLE: unix seconds, or 2026-11-20T10:00:00Z.")
 @click.option("--force", is_flag=True, help="Overwrite the positions that are there, and let them go backwards.")
@@ -308,7 +330,7 @@ def filter_(
 )
 @click.option(
     "--settle",
-    type=click.FloatRange(min=0),
+    type=_Seconds(min=0),
     default=30.0,
     show_default=True,
     help="Seconds for which nothing may move in TABLE: three times the application's failoverTimeMillis.",
@@ -339,12 +361,19 @@ def import_kcl(config: Path, timestamp: str | None, **options: Any) -> None:
 
 
 @main.command()
-@click.option("--seconds", type=click.FloatRange(min=1), help="End after so many seconds, with a summary.")
+@click.option("--seconds", type=_Seconds(min=1), help="End after so many seconds, with a summary.")
 def demo(seconds: float | None) -> None:
     """See it work: a local server, traffic of all three sources, the real daemon, and a live table."""
     from poller.demo import show
 
     sys.exit(_or_refuse(lambda: show(seconds)))
+
+
+def _open_streams() -> None:
+    """Let standard streams that were closed lead nowhere: uvloop aborts when it is given one of their numbers."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  # until the process ends
 
 
 def _or_refuse(work: Callable[[], Awaitable[int]]) -> int:

@@ -25,6 +25,7 @@ from poller.mapping.stop import Stop
 from poller.model.errors import NameTaken, SettingsError, told
 from poller.model.facts import MappingRemoved, Reloaded, Stopping
 from poller.model.ports import Store, Tracing
+from poller.service import signals
 from poller.service.board import MappingView
 from poller.service.history import LOOK
 from poller.service.http import serve
@@ -138,9 +139,10 @@ class App:
 
     async def obey_signals(self, abort: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         """SIGHUP reloads; SIGTERM or SIGINT stops, and a second one stops at once."""
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+            signals.let_come()
             task_status.started()
-            async for number in signals:
+            async for number in received:
                 if number == signal.SIGHUP:
                     self._reload()
                 elif self._stopping and not self._part:

@@ -8,9 +8,10 @@ import random
 import signal
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from poller.model.outcome import Outcome, Partial, Replied
 from poller.model.ports import Destination, Observe, Source, Store, Target
 from poller.model.record import At
 from poller.model.trace import Trace
+from poller.service import signals
 from poller.service.log_lines import one_line
 from poller.service.logs import LogFacts
 from poller.service.steering import Refused, moment
@@ -52,6 +54,7 @@ _WOULD = Replied(body=b'{"batchItemFailures":[],"state":{}}')
 _FIRST_PAUSE = 5.0
 _MOST_SAID = 10
 """Ids of records that one line says, at the most."""
+_chance: Callable[[], float] = random.Random().random  # noqa: S311  # jitter
 
 
 # ---------------------------------------------------------------- dry run
@@ -132,27 +135,36 @@ async def _dry(mapping: MappingSettings, aws: Aws, store: Store, budget: Budget,
             " and each receive counts towards maxReceiveCount",
             extra={"fields": {"mapping": mapping.name}},
         )
-    async with mapping.source.open(aws, time.time) as source:
-        untouched = Untouched(source)
-        tools = _tools(
-            mapping,
-            source=untouched,
-            target=_Unsent(mapping.name, mapping.target.name),
-            destination=_Untold(mapping.name) if mapping.destination else None,
-            store=store,
-            budget=budget,
-            observe=observe,
-            stop=stop,
-        )
-        await _again_and_again(tools)
-        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + 5):
-            try:
-                await untouched.give_back()
-            except PollerError as error:
-                _log.warning(
-                    "messages could not be given back, they return by themselves",
-                    extra={"fields": {"mapping": mapping.name, "reason": str(error)}},
+
+    async def once() -> None:
+        async with mapping.source.open(aws, time.time) as source:
+            untouched = Untouched(source)
+            await run_mapping(
+                _tools(
+                    mapping,
+                    source=untouched,
+                    target=_Unsent(mapping.name, mapping.target.name),
+                    destination=_Untold(mapping.name) if mapping.destination else None,
+                    store=store,
+                    budget=budget,
+                    observe=observe,
+                    stop=stop,
                 )
+            )
+            await _give_back(mapping.name, untouched)
+
+    await _again_and_again(mapping.name, once, observe, stop)
+
+
+async def _give_back(mapping: str, source: Untouched) -> None:
+    with anyio.CancelScope(shield=True, deadline=anyio.current_time() + 5):
+        try:
+            await source.give_back()
+        except PollerError as error:
+            _log.warning(
+                "messages could not be given back, they return by themselves",
+                extra={"fields": {"mapping": mapping, "reason": str(error)}},
+            )
 
 
 # ---------------------------------------------------------------- replay
@@ -212,7 +224,18 @@ async def replay(
     """
     settings = load(config, environ, now=time.time())
     chosen, target = _chosen(settings, mapping, function)
-    span = _span(since, until)
+    try:
+        return await _replayed(settings, chosen, target, _span(since, until))
+    except* SettingsError:
+        raise
+    except* PollerError as group:
+        raise SettingsError(f"{mapping}: {one_line(told(group))}") from group
+
+
+async def _replayed(
+    settings: Settings, chosen: MappingSettings, target: TargetSettings, span: tuple[float, float]
+) -> int:
+    """The replay of a mapping to a function, as `replay` answers it."""
     stop = Stop()
     log = joined(LogFacts(time.time).takers)
     async with (
@@ -226,10 +249,7 @@ async def replay(
         source = Range(opened, since=span[0], until=span[1])
         apart = Apart(store, _folder(chosen, target, span))
         count = _Count(log, source, set(), stop)
-        try:
-            count.ended |= await _ended(chosen, source, apart)
-        except (Transient, Denied) as error:
-            raise SettingsError(f"{mapping}: {error}") from error
+        count.ended |= await _ended(chosen, source, apart)
         resumed = len(count.ended)
         count.look()
         async with _opened(chosen.destination, aws) as destination:
@@ -244,7 +264,8 @@ async def replay(
                 stop=stop,
             )
             name = target.function if isinstance(target, LambdaFunction) else target.name
-            await _again_and_again(replace(tools, function_name=name, policy=replace(tools.policy, start=At(span[0]))))
+            tools = replace(tools, function_name=name, policy=replace(tools.policy, start=At(span[0])))
+            await _again_and_again(chosen.name, partial(run_mapping, tools), log, stop)
         done = source.shards <= count.ended
         if done:
             await apart.clear()
@@ -254,7 +275,7 @@ async def replay(
     if not done:
         click.echo(f"poller replay: stopped: {said}; the same command goes on from here", err=True)
         return 1
-    click.echo(f"{mapping}: {said}, {len(source.shards)} shards{more}")
+    click.echo(f"{chosen.name}: {said}, {len(source.shards)} shards{more}")
     return 0
 
 
@@ -310,8 +331,7 @@ def _tools(
     observe: Observe,
     stop: Stop,
 ) -> Tools:
-    chance: Callable[[], float] = random.Random().random  # noqa: S311  # jitter
-    clocks = Time(clock=time.time, elapsed=time.monotonic, chance=chance)
+    clocks = Time(clock=time.time, elapsed=time.monotonic, chance=_chance)
     who = Identity(name=f"beside {uuid.uuid4()}", boot=str(uuid.uuid4()))
     return Tools(
         mapping=mapping.name,
@@ -328,24 +348,24 @@ def _tools(
         budget=budget,
         observe=observe,
         clock=time.time,
-        chance=chance,
+        chance=_chance,
         new_id=lambda: str(uuid.uuid4()),
         stop=stop,
     )
 
 
-async def _again_and_again(tools: Tools) -> None:
+async def _again_and_again(mapping: str, work: Callable[[], Awaitable[None]], observe: Observe, stop: Stop) -> None:
     """Run a mapping until its stop, again if it fails in passing."""
     failures = 0
-    while not tools.stop.is_set():
+    while not stop.is_set():
         try:
-            await run_mapping(tools)
+            await work()
         except* (Transient, Denied) as group:
             failures += 1
-            seconds = backoff(failures, tools.chance(), base=_FIRST_PAUSE)
-            tools.observe(MappingProblem(mapping=tools.mapping, reason=one_line(told(group)), retry_in=seconds))
+            seconds = backoff(failures, _chance(), base=_FIRST_PAUSE)
+            observe(MappingProblem(mapping=mapping, reason=one_line(told(group)), retry_in=seconds))
             with anyio.move_on_after(seconds):
-                await tools.stop.wait()
+                await stop.wait()
 
 
 def _opened(
@@ -355,7 +375,8 @@ def _opened(
 
 
 async def _stop_at_signal(stop: Stop, *, task_status: anyio.abc.TaskStatus[None]) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        signals.let_come()
         task_status.started()
-        async for _ in signals:
+        async for _ in received:
             stop.set()

@@ -50,7 +50,12 @@ class MappingView:
     @property
     def is_queue(self) -> bool:
         """Its source is an SQS queue."""
-        return str(self.configuration.get("EventSourceArn", "")).split(":")[2:3] == ["sqs"]
+        return reads_queue(self.configuration)
+
+
+def reads_queue(configuration: Mapping[str, Any]) -> bool:
+    """Whether a mapping that is so configured has a queue as its source."""
+    return str(configuration.get("EventSourceArn", "")).split(":")[2:3] == ["sqs"]
 
 
 class Board:
@@ -157,15 +162,12 @@ class Board:
 
     def _mapping(self, view: MappingView, state: MappingState) -> dict[str, Any]:
         now = self._clock()
-        told: dict[str, Any] = {
+        return {
             "name": view.name,
             "UUID": view.uuid,
             "State": state.state,
             "StateTransitionReason": state.transition,
-        }
-        if not view.is_queue:
-            told["LastProcessingResult"] = state.last_result
-        return told | {
+            "LastProcessingResult": state.last_result,
             "enabled": view.enabled,
             "paused": state.wishes.paused and _by(*state.wishes.paused),
             "retention_seconds": state.retention,

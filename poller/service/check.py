@@ -24,7 +24,7 @@ _NO_VERSION = 2**62
 
 
 async def connect(settings: Settings) -> AsyncIterator[str]:
-    """Ask the store and all mappings' sources, functions and destinations, one line for each that cannot be used."""
+    """Ask the store, all sources, destinations and functions, one line for each that cannot be used."""
     async with open_aws(settings.aws) as aws:
         if error := (await _ask(_used(settings.store, aws))).error:
             yield f"store: {error.removeprefix('store: ')}"
@@ -41,6 +41,10 @@ async def connect(settings: Settings) -> AsyncIterator[str]:
                     yield f"mappings.{mapping.name}.{key}: {answer.error}"
             if not answers[0].error and (text := await _too_slow(mapping, answers[1].timeout, aws)):
                 yield f"mappings.{mapping.name}.EventSourceArn: {text}"
+        named = {mapping.target.name for mapping in settings.mappings}
+        for name, function in settings.functions.items():
+            if name not in named and (error := (await _ask(function.open(aws, _ignore))).error):
+                yield f"functions.{name}: {error}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

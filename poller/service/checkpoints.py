@@ -128,7 +128,7 @@ async def _opened(settings: Settings) -> AsyncIterator[Store]:
     except* Superseded as group:
         raise SettingsError(f"somebody changed a row meanwhile, run it again: {told(group)}") from group
     except* PollerError as group:
-        raise SettingsError(f"store: {one_line(told(group))}") from group
+        raise SettingsError(f"store: {one_line(told(group)).removeprefix('store: ')}") from group
 
 
 async def _rows(store: Store, name: str) -> AsyncIterator[StreamRows]:

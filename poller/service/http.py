@@ -71,7 +71,7 @@ async def serving(application: web.Application, at: tuple[str, int] | Path) -> A
             return
         try:
             await web.TCPSite(runner, *at).start()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: no name of a host at all, such as a..b
             raise SettingsError(_unbound(*at, error)) from error
         yield runner.addresses[0][1]
     finally:
@@ -177,9 +177,9 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _unbound(host: str, port: int, error: OSError) -> str:
+def _unbound(host: str, port: int, error: OSError | UnicodeError) -> str:
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, socket.gaierror | UnicodeError):
         return f"server.host {host!r} is not a name or address of this machine; 127.0.0.1 or 0.0.0.0 are usual"
     match error.errno:
         case errno.EADDRINUSE:

@@ -8,12 +8,14 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 from urllib.request import ProxyHandler, Request, build_opener
 
 import click
 import orjson
 
+from poller.model.errors import PollerError
+from poller.service.asking import address_of
 from poller.service.log_lines import one_line
 
 _TIMEOUT = 30.0
@@ -21,9 +23,10 @@ _TIMEOUT = 30.0
 
 def order(url: str, token: str | None, mapping: str, verb: str, body: Mapping[str, Any]) -> int:
     """Give an order; answers the exit code."""
-    address = (url if "://" in url else f"http://{url}").rstrip("/")
-    if urlsplit(address).scheme not in ("http", "https"):
-        return _fail(verb, f"{url} is not an address; it looks like http://127.0.0.1:9464")
+    try:
+        address = address_of(url)
+    except PollerError as error:
+        return _fail(verb, str(error))
     if not token:
         return _fail(verb, "a token is needed: --token or POLLER_TOKEN, as server.token says")
     request = Request(  # noqa: S310  # the scheme was looked at
@@ -40,7 +43,11 @@ def order(url: str, token: str | None, mapping: str, verb: str, body: Mapping[st
     except (URLError, OSError, http.client.HTTPException, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else error
         return _fail(verb, f"cannot reach a poller at {address}: {reason}; is it running, and is this its address?")
-    click.echo(_spoken(verb, told))
+    try:
+        spoken = _spoken(verb, told)
+    except (KeyError, TypeError, AttributeError):
+        return _fail(verb, f"{address} does not answer as a poller does")
+    click.echo(spoken)
     return 0
 
 

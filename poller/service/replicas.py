@@ -23,6 +23,7 @@ import anyio.abc
 
 from poller.model.errors import SettingsError
 from poller.model.facts import Reloaded, Stopping
+from poller.service import signals
 from poller.service.front import Front, Replica
 from poller.service.http import serving
 from poller.service.logs import LogFacts
@@ -111,7 +112,7 @@ class Parent:
         self._tell = joined(self._metrics.takers, LogFacts(time.time).takers)
         self._children = [_Child(number) for number in range(1, count + 1)]
         self._folder = Path()
-        self._server: ServerSettings | None = None
+        self._at: tuple[str, int] | None = None
         self._grace = 0.0
         self._address = ""
         self._door = AsyncExitStack()
@@ -132,20 +133,35 @@ class Parent:
     async def serving(self, server: ServerSettings) -> AsyncIterator[None]:
         """Serve for all. Raises `SettingsError`: the address cannot be bound."""
         try:
-            await self._serve(server)
+            await self._serve((server.host, server.port))
             self._tell(Reloaded(successful=True, at=time.time()))
             yield
         finally:
             await self._door.aclose()
 
-    async def _serve(self, server: ServerSettings) -> None:
-        """Open a door, then close the old one. Raises `SettingsError`."""
+    async def _serve(self, at: tuple[str, int]) -> None:
+        """Move to this host and port. Raises `SettingsError`: it cannot be, and the old ones are served as before."""
+        before, old = self._at, self._door
+        if before is None or at[1] == 0 or at[1] != before[1]:
+            self._door = await self._opened(at)
+            await old.aclose()
+            return
+        self._at = None
+        await old.aclose()  # a port is not bound twice, by 127.0.0.1 and by 0.0.0.0
+        try:
+            self._door = await self._opened(at)
+        except SettingsError:
+            self._door = await self._opened(before)
+            raise
+
+    async def _opened(self, at: tuple[str, int]) -> AsyncExitStack:
+        """A door that is open. Raises `SettingsError`."""
         async with AsyncExitStack() as opening:
-            port = await opening.enter_async_context(serving(self._front.application(), (server.host, server.port)))
-            old, self._door = self._door, opening.pop_all()
-        self._server, self._address = server, f"http://{server.host}:{port}/"
+            port = await opening.enter_async_context(serving(self._front.application(), at))
+            door = opening.pop_all()
+        self._at, self._address = at, f"http://{at[0]}:{port}/"
         _log.info("listening", extra={"fields": {"address": self._address, "replicas": len(self._children)}})
-        await old.aclose()
+        return door
 
     def _replicas(self) -> Sequence[Replica]:
         return [
@@ -161,9 +177,10 @@ class Parent:
 
     async def obey_signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         """SIGHUP reloads; SIGTERM or SIGINT stops all, and a second one stops them at once."""
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+            signals.let_come()
             task_status.started()
-            async for number in signals:
+            async for number in received:
                 if number == signal.SIGHUP:
                     await self._reload()
                 elif self._stop_asked.is_set():
@@ -179,8 +196,9 @@ class Parent:
         grace = self._grace
         try:
             settings = self.load()
-            if settings.server != self._server:
-                await self._serve(settings.server)
+            at = (settings.server.host, settings.server.port)
+            if at != self._at:
+                await self._serve(at)
         except SettingsError as error:
             self._grace = grace
             self._tell(Reloaded(successful=False, at=time.time(), reason=str(error)))
@@ -250,6 +268,7 @@ class Parent:
             child.settled.set()
             with anyio.move_on_after(pause):
                 await self._stop_asked.wait()
+        child.settled.set()  # also where the stop came first, and nothing was started
 
     async def _run(self, child: _Child) -> int:
         """One life of it. Answers how it ended."""

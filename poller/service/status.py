@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
 from urllib.request import ProxyHandler, build_opener
 
 import click
@@ -17,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from poller.model.errors import PollerError
+from poller.service.asking import address_of
 from poller.service.log_lines import one_line
 
 _TIMEOUT = 10.0
@@ -133,9 +133,7 @@ def _text(value: object, style: str = "") -> Text:
 
 
 def _ask(url: str) -> bytes:
-    address = (url if "://" in url else f"http://{url}").rstrip("/")
-    if urlsplit(address).scheme not in ("http", "https"):
-        raise PollerError(f"{url} is not an address; it looks like http://127.0.0.1:9464")
+    address = address_of(url)
     # A proxy of the environment is for the world outside: the daemon is asked directly.
     opener = build_opener(ProxyHandler({}))
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from poller.service.board import reads_queue
 from poller.service.history import STEP
 
 Document: TypeAlias = dict[str, Any]
@@ -33,15 +34,14 @@ def mappings(told: Sequence[Sequence[Document]]) -> list[Document]:
 def _mapping(told: Sequence[Document]) -> Document:
     leading = min(told, key=lambda each: _rank(_UNDER_WAY, each["State"]))
     one = dict(leading)
-    results = [each["LastProcessingResult"] for each in told if "LastProcessingResult" in each]
-    if results:
-        problems = [result for result in results if result.startswith("PROBLEM")]
-        one["LastProcessingResult"] = (problems or [result for result in results if result == "OK"] or results)[0]
+    results = [each["LastProcessingResult"] for each in told]
+    problems = [result for result in results if result.startswith("PROBLEM")]
+    one["LastProcessingResult"] = (problems or [result for result in results if result == "OK"] or results)[0]
     of_shard: dict[str, list[Document]] = {}
     for each in told:
         for shard in each["shards"]:
             of_shard.setdefault(shard["id"], []).append(shard)
-    join = _shard if results else _queue  # as on AWS, a queue's mapping has no LastProcessingResult
+    join = _queue if reads_queue(one["configuration"]) else _shard
     one["shards"] = [join(of_shard[id_]) for id_ in sorted(of_shard)]
     everything = [problem for each in told for problem in each["problems"]]
     one["problems"] = sorted(everything, key=lambda problem: str(problem["time"]), reverse=True)[:_PROBLEMS_KEPT]

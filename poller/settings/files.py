@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from poller.settings.reading import parse
-from poller.settings.tree import Mistake, Place, Report, Tree, shown
+from poller.settings.tree import Broken, Mistake, Place, Report, Tree, shown
 
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _BY_NAME = ("functions", "mappings")
 """Sections whose entries may be spread over the files of a folder."""
+_NEEDED = ("store", "mappings")
 _EMPTY = "is empty, needed at the least: mappings, with one mapping that has EventSourceArn and FunctionName"
 
 
@@ -27,10 +28,21 @@ def read(path: Path, environ: Mapping[str, str], report: Report) -> Tree | None:
     if not files:
         report(Mistake(place=whole, text="is a folder without *.yaml, *.yml or *.json files, needed: at least one"))
         return None
-    trees = [tree for file in files if (tree := _read_file(file, environ, report, may_be_empty=is_folder))]
+    trees: list[Tree] = []
+    is_whole = True
+    for file in files:
+        found: list[Mistake] = []
+        tree = _read_file(file, environ, found.append, may_be_empty=is_folder)
+        for mistake in found:
+            report(mistake)
+        if tree is not None:
+            trees.append(tree)
+        elif found:
+            is_whole = False
     if not is_folder:
         return trees[0] if trees else None
-    return _merged(trees, whole, report)
+    merged = _merged(trees, whole, report)
+    return merged if is_whole else _without_gaps(merged)
 
 
 def _files_of(folder: Path) -> list[Path]:
@@ -95,6 +107,12 @@ def _merged(trees: list[Tree], whole: Place, report: Report) -> Tree:
             else:
                 _twice(section.place, known.place, report)
     return Tree(place=whole, value=sections)
+
+
+def _without_gaps(tree: Tree) -> Tree:
+    """The same where a file could not be read: what has to be there may be in that one, and is not reported missing."""
+    unknown = {key: Tree(place=tree.place.at(key), value=Broken()) for key in _NEEDED}
+    return Tree(place=tree.place, value=unknown | tree.entries())
 
 
 def _united(known: dict[str, Tree], more: dict[str, Tree], report: Report) -> dict[str, Tree]:

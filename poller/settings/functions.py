@@ -7,6 +7,7 @@ from pathlib import Path
 from poller.settings import values
 from poller.settings.arns import lambda_function
 from poller.settings.checking import checked
+from poller.settings.keys import unknown
 from poller.settings.shapes import FUNCTION_KINDS, HttpShape, LambdaShape, LocalShape
 from poller.settings.tree import Mistake, Report, Tree, is_broken, listed, plain, shown
 from poller.targets import TargetSettings
@@ -42,6 +43,12 @@ def _target(name: str, tree: Tree, found: list[Mistake]) -> TargetSettings | Non
         if not is_broken(tree) or tree.entries():
             had = f"has {listed(kinds, last='and')}" if kinds else _instead(tree)
             found.append(Mistake(place=tree.place, text=f"{had}, allowed: exactly one of url, command and lambda"))
+        known = {key: key for shape in FUNCTION_KINDS.values() for key in shape.spellings()}
+        found += [
+            Mistake(place=child.place, text=unknown(key, known, {}))
+            for key, child in tree.entries().items()
+            if key not in known
+        ]
         return None
     shape = checked(FUNCTION_KINDS[kinds[0]], tree, found.append).shape
     match shape:

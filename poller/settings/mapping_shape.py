@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJso
 from poller.mapping.filtering import LONGEST_PATTERN
 from poller.settings import arns, values
 from poller.settings.shape import AwsShape, PollInterval, RoleArn, Timestamp
+from poller.settings.tree import quoted
 
 _KAFKA = "is only for Kafka sources, which are not supported"
 _MQ = "is only for Amazon MQ sources, which are not supported"
@@ -42,9 +43,16 @@ def _record_age(value: int) -> int:
 
 def _tags(value: object) -> object:
     """CloudFormation's list of Key and Value, as a block."""
-    if isinstance(value, list) and all(isinstance(item, dict) and item.keys() == {"Key", "Value"} for item in value):
-        return {item["Key"]: item["Value"] for item in value if isinstance(item["Key"], str)}
-    return value
+    if not isinstance(value, list) or not all(
+        isinstance(item, dict) and item.keys() == {"Key", "Value"} and isinstance(item["Key"], str) for item in value
+    ):
+        return value
+    found: dict[str, object] = {}
+    for item in value:
+        if item["Key"] in found:
+            raise ValueError(f"has the Key {quoted(item['Key'])} twice, allowed: once")
+        found[item["Key"]] = item["Value"]
+    return found
 
 
 class Filter(AwsShape):

@@ -85,7 +85,10 @@ def _dynamodb(rest: str) -> DynamoStore:
 
 def _postgres(text: str) -> PostgresStore:
     allowed = "allowed: postgresql://USER:PASSWORD@HOST[:PORT]/DATABASE"
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # its own words repeat the address
+        raise ValueError(f"is not an address, {allowed}") from None
     if parts.fragment:
         raise ValueError(f"has a # that is not written as %23, {allowed}")
     given = _parameters(parts.query, _POSTGRES)

@@ -228,7 +228,7 @@ async def test_port_in_use_is_one_line_that_says_what_to_change():
     )
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "a..b", "a" * 64])
 async def test_host_of_another_machine_is_one_line_that_says_what_is_usual(host: str):
     with pytest.raises(SettingsError) as raised:
         async with serve(host, 0, metrics=Observers(now).metrics, board=Observers(now).board):

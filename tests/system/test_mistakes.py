@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from poller.cli import checkpoints, main
 from tests.servers.scripted import failure, scripted
 from tests.system.cloud import Cloud
 from tests.system.daemon import finished, started, write
@@ -75,6 +79,13 @@ def test_a_file_that_is_not_there_is_refused_with_one_line(command: str, tmp_pat
     assert done.returncode == 2
     (told,) = done.stderr.splitlines()
     assert "nowhere.yaml" in told
+
+
+def test_whether_a_file_may_be_read_is_told_by_who_reads_it_in_one_line():
+    commands = [*main.commands.values(), *checkpoints.commands.values()]
+    paths = [each for command in commands for each in command.params if isinstance(each.type, click.Path)]
+    assert {path.name for path in paths} >= {"config", "file"}
+    assert not [path.name for path in paths if isinstance(path.type, click.Path) and path.type.readable]
 
 
 def test_a_good_file_is_called_good(tmp_path: Path):
@@ -205,6 +216,7 @@ async def test_connecting_tells_each_thing_that_cannot_be_used_in_one_line(
         document = settings(cloud, called, mappings)
         document["aws"]["endpoints"]["kinesis"] = aws.url
         document["functions"] |= {"down": {"url": down}, "command": {"command": ["./no-such-program"]}}
+        document["functions"] |= {"spare": {"url": down}, "fine": document["functions"]["well"]}
         config = write(tmp_path / "c.yaml", document)
         done = await asyncio.to_thread(finished, "check", "--connect", str(config))
     assert done.returncode == 1
@@ -214,6 +226,7 @@ async def test_connecting_tells_each_thing_that_cannot_be_used_in_one_line(
         "mappings.refused.EventSourceArn",
         "mappings.nobody-home.FunctionName",
         "mappings.no-command.FunctionName",
+        "functions.spare",
     }, json.dumps(told, indent=1)
     assert "check the name, region and account" in told["mappings.missing.EventSourceArn"]
     assert "credentials are wrong" in told["mappings.refused.EventSourceArn"]
@@ -260,3 +273,59 @@ async def test_a_proxy_that_is_passed_by_is_not_in_the_way(cloud: Cloud, called:
     check = partial(finished, "check", "--connect", str(config))
     done = await asyncio.to_thread(check, http_proxy=_PROXY, no_proxy="127.0.0.1")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def _orders(tmp_path: Path) -> Path:
+    """A configuration of one stream, which nobody reads from without credentials."""
+    destination = {"OnFailure": {"Destination": "arn:aws:sqs:eu-west-1:000000000000:dlq"}}
+    mapping = stream("arn:aws:kinesis:eu-west-1:000000000000:stream/orders", "f", DestinationConfig=destination)
+    functions = {"f": {"url": "http://127.0.0.1:1/"}}
+    return write(
+        tmp_path / "c.yaml", {"store": "sqlite://./state.db", "functions": functions, "mappings": {"m": mapping}}
+    )
+
+
+async def test_a_dry_run_without_credentials_goes_on_and_says_what_it_needs(tmp_path: Path):
+    async with started(_orders(tmp_path), "--dry-run", AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="") as daemon:
+        line = await daemon.line("mapping cannot go on", mapping="m")
+        assert line["reason"].startswith("no AWS credentials: set AWS_ACCESS_KEY_ID")
+        await daemon.stop()
+
+
+@pytest.mark.parametrize("words", [("replay", "--from", "1700000000", "--to", "1700000100"), ("redrive",)])
+def test_work_beside_the_daemon_without_credentials_says_so_in_one_line(words: tuple[str, ...], tmp_path: Path):
+    command, *options = words
+    done = finished(command, str(_orders(tmp_path)), "m", *options, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+    assert (done.returncode, done.stdout) == (2, "")
+    (told,) = done.stderr.splitlines()
+    assert told.startswith("m: no AWS credentials: set AWS_ACCESS_KEY_ID")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_stream_is_in_nobodys_way(closed: str, tmp_path: Path):
+    config = tmp_path / "c.yaml"
+    config.write_text(_GOOD)
+    commands: list[tuple[str, ...]] = [("check", str(config)), ("event", "sqs"), ("filter", '{"a": [1]}')]
+    for words in commands:
+        shell = f'exec "$@" {closed}'
+        command = ["sh", "-c", shell, "sh", sys.executable, "-m", "poller", *words]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL
+        )
+        assert (done.returncode, done.stderr) == (0, ""), words
+
+
+@pytest.mark.parametrize(
+    "words", [("demo", "--seconds", "nan"), ("import-kcl", "t", "--config", "c", "--mapping", "m", "--settle", "nan")]
+)
+def test_a_number_of_seconds_that_is_none_is_refused(words: tuple[str, ...]):
+    done = finished(*words)
+    assert done.returncode == 2
+    assert "'nan' is not a number of seconds" in done.stderr
+
+
+def test_a_store_that_cannot_be_reached_is_told_once_where_it_is_exported_from(tmp_path: Path):
+    document = json.loads(_orders(tmp_path).read_text()) | {"store": "postgresql://me@127.0.0.1:1/db"}
+    done = finished("checkpoints", "export", str(write(tmp_path / "c.yaml", document)))
+    assert done.returncode == 2
+    assert done.stderr.startswith("store: postgresql: ")

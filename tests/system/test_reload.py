@@ -207,6 +207,22 @@ async def test_a_changed_port_that_is_taken_keeps_the_daemon_where_it_was(
         await daemon.stop()
 
 
+async def test_a_changed_host_that_is_none_keeps_the_daemon_where_it_was(
+    cloud: Cloud, called: Functions, tmp_path: Path
+):
+    mapping = {"hosted": queue(await cloud.queue("hosted"), "hosted")}
+    config = write(tmp_path / "c.yaml", settings(cloud, called, mapping))
+    async with started(config) as daemon:
+        await daemon.address()
+        write(config, settings(cloud, called, mapping, server={"port": 0, "host": "a..b"}))
+        daemon.send(signal.SIGHUP)
+        assert "server.host 'a..b' is not a name" in (await daemon.line("configuration refused"))["reason"]
+        await daemon.line("listening", count=2)
+        await cloud.send("hosted", "letter")
+        await called.given("hosted", "letter")
+        await daemon.stop()
+
+
 async def test_a_changed_port_waits_for_what_is_in_flight(cloud: Cloud, called: Functions, tmp_path: Path):
     mapping = {"moving": stream(await cloud.stream("moving"), "f")}
     with socket.create_server(("127.0.0.1", 0)) as probe:

@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import socket
+import subprocess
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -221,6 +223,42 @@ async def test_all_follow_a_changed_file_and_a_bad_one_changes_nothing(cloud: Cl
         assert await daemon.exit_code() == 0
     assert len(daemon.lines("stopping")) == 4
     assert not daemon.lines("stopped at once")
+
+
+async def test_a_changed_token_and_a_changed_host_are_followed_at_the_same_port(
+    cloud: Cloud, called: Functions, tmp_path: Path
+):
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+
+    def server(token: str, host: str) -> dict[str, Any]:
+        return settings(cloud, called, mappings, server={"port": port, "host": host, "token": token})
+
+    async def order(token: str) -> subprocess.CompletedProcess[str]:
+        url = f"http://127.0.0.1:{port}"
+        return await asyncio.to_thread(finished, "resume", "mail", "--url", url, "--token", token)
+
+    mappings = {"mail": queue(await cloud.queue("tokens"), "f")}
+    config = write(tmp_path / "c.yaml", server("a-first-token-of-many", "127.0.0.1"))
+    async with started(config, "--replicas", "2", TMPDIR=str(tmp_path)) as daemon:
+        await ready(daemon)
+        assert (await order("a-first-token-of-many")).returncode == 0
+        write(config, server("another-token-of-many", "127.0.0.1"))
+        daemon.send(signal.SIGHUP)
+        await daemon.line("configuration read", count=6)
+        assert len(daemon.lines("listening")) == 1, "nobody is turned away at the door"
+        assert "token is missing or wrong" in (await order("a-first-token-of-many")).stderr
+        assert (await order("another-token-of-many")).returncode == 0
+        write(config, server("another-token-of-many", "0.0.0.0"))
+        daemon.send(signal.SIGHUP)
+        await daemon.line("listening", address=f"http://0.0.0.0:{port}/")
+        write(config, server("another-token-of-many", "192.0.2.1"))
+        daemon.send(signal.SIGHUP)
+        await daemon.line("configuration refused")
+        assert (await daemon.get("/healthz", f"http://127.0.0.1:{port}"))[0] == 200, "it went back"
+        assert (await order("another-token-of-many")).returncode == 0
+        await daemon.stop()
+    assert len(daemon.lines("configuration refused")) == 1
 
 
 async def test_a_second_signal_stops_all_at_once(cloud: Cloud, called: Functions, tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import time
 from pathlib import Path
@@ -63,6 +64,30 @@ async def test_work_that_outlasts_the_grace_is_cut_and_delivered_again_at_the_ne
     async with started(config) as daemon:
         await waited("the second delivery", lambda: len(called.of("cut")) == 2)
         await called.given("cut", "endless")
+        await daemon.stop()
+
+
+def holds(pid: int, number: signal.Signals) -> bool:
+    """Whether the process lets this signal wait."""
+    (mask,) = re.findall(r"^SigBlk:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("options", [(), ("--replicas", "2"), ("--dry-run",)], ids=["one", "two", "dry run"])
+async def test_a_signal_that_comes_during_the_start_is_obeyed_after_it(
+    options: tuple[str, ...], cloud: Cloud, called: Functions, tmp_path: Path
+):
+    mapping = queue(await cloud.queue("early"), "early")
+    config = write(tmp_path / "c.yaml", settings(cloud, called, {"early": mapping}))
+    async with started(config, *options) as daemon:
+        await waited("the start", lambda: holds(daemon.process.pid, signal.SIGHUP))
+        if "--dry-run" not in options:  # which reloads nothing
+            daemon.send(signal.SIGHUP)
+            await daemon.line("configuration read", count=2)
+            assert not holds(daemon.process.pid, signal.SIGHUP)
+        await daemon.stop()
+    async with started(config, *options) as daemon:
+        await waited("the start", lambda: holds(daemon.process.pid, signal.SIGTERM))
         await daemon.stop()
 
 

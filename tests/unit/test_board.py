@@ -143,11 +143,14 @@ def test_a_stream_begins_with_no_records_processed(arn: str, transition: str, re
     }
 
 
-def test_a_queue_never_has_a_last_processing_result():
+def test_a_queue_has_a_last_processing_result_as_a_stream_has():
     seen = Seen()
     seen.board.configured([view(arn=QUEUE)])
-    seen.observe(invoked(BOOM), invoked(Replied()))
-    assert "LastProcessingResult" not in seen.mapping()
+    assert seen.mapping()["LastProcessingResult"] == "No records processed"
+    seen.observe(invoked(Replied()))
+    assert seen.mapping()["LastProcessingResult"] == "OK"
+    seen.observe(invoked(BOOM))
+    assert seen.mapping()["LastProcessingResult"] == "PROBLEM: Function call failed"
     assert seen.mapping()["StateTransitionReason"] == "USER_INITIATED"
 
 

@@ -74,6 +74,8 @@ WRONG = [
     ("metric of Kafka", KINESIS, ["MetricsConfig: {Metrics: [KafkaMetrics]}"], '7: mappings.m.MetricsConfig.Metrics[0]: "KafkaMetrics" is not one of the choices, allowed: EventCount'),
     ("metric named twice", KINESIS, ["MetricsConfig: {Metrics: [EventCount, EventCount]}"], '7: mappings.m.MetricsConfig.Metrics: names "EventCount" twice, allowed: once'),
     ("tag that is a number", QUEUE, ["Tags: {cost: 12}"], '6: mappings.m.Tags.cost: 12 is a number, allowed: text, at most 256 characters (put it in quotes: "...")'),
+    ("tag whose Key is a number", QUEUE, ["Tags: [{Key: 12, Value: a}]"], "6: mappings.m.Tags: is a list, allowed: a block of names and values or a list of a block with Key and Value"),
+    ("tag given twice", QUEUE, ["Tags: [{Key: a, Value: b}, {Key: a, Value: c}]"], '6: mappings.m.Tags: has the Key "a" twice, allowed: once'),
     ("topics", KINESIS, ["Topics: [orders]"], f"7: mappings.m.Topics: {_KAFKA}"),
     ("topics as Terraform spells them", KINESIS, ["topics: [orders]"], f"7: mappings.m.topics: {_KAFKA}"),
     ("queues", QUEUE, ["Queues: [orders]"], "6: mappings.m.Queues: is only for Amazon MQ sources, which are not supported"),

@@ -6,9 +6,10 @@ import pytest
 
 from poller.model.errors import SettingsError
 from poller.settings import load
-from tests.unit.settings_file import NOW, QUEUE, mapping, mistakes, settings
+from tests.unit.settings_file import KINESIS, NOW, QUEUE, mapping, mistakes, settings
 
 _M = f"mappings: {{m: {{EventSourceArn: '{QUEUE}', FunctionName: f}}}}"
+_STREAM = f"mappings: {{m: {{EventSourceArn: '{KINESIS}', FunctionName: f, StartingPosition: LATEST}}}}"
 _EMPTY = "is empty, needed at the least: mappings, with one mapping that has EventSourceArn and FunctionName"
 _MISSING = (
     "mappings: is missing, needed: one mapping or more, each a name and a block with EventSourceArn and FunctionName"
@@ -223,6 +224,18 @@ def test_mistakes_of_a_folder_come_in_the_order_of_its_files(tmp_path: Path):
         "a.yaml:2",
         "b.yaml:1",
     ]
+
+
+@pytest.mark.parametrize(
+    "broken", ["store: x: y\n", "mappings: [\n", "- a\n", "\x01"], ids=["a colon", "a flow", "a list", "a control"]
+)
+@pytest.mark.parametrize("other", [f"{_STREAM}\n", "store: memory://\n", ""], ids=["store", "mappings", "both"])
+def test_what_is_missing_may_be_in_the_file_of_a_folder_that_cannot_be_read(tmp_path: Path, broken: str, other: str):
+    folder = _folder(tmp_path, a_yaml=other, b_yaml=broken)
+    with pytest.raises(SettingsError) as caught:
+        load(folder, {}, now=NOW)
+    (line,) = str(caught.value).split("\n")
+    assert line.startswith(f"{folder}/b.yaml:")
 
 
 def test_a_folder_without_files_is_refused_in_one_line(tmp_path: Path):

@@ -57,6 +57,8 @@ WRONG = [
     ("store in a database with an unknown key", "store: 'postgresql://me:secret@host/db?ssl_mode=require'", 'store: "ssl_mode", after the ?, is not a known key, did you mean sslmode?'),
     ("store in a database with TLS of no kind", "store: 'postgresql://host/db?sslmode=on'", 'store: sslmode="on" is not one of the choices, allowed: disable, allow, prefer, require, verify-ca or verify-full'),
     ("store in a database that cannot be written to", "store: 'postgresql://host/db?target_session_attrs=standby'", 'store: target_session_attrs="standby" is not one of the choices, allowed: read-write or primary'),
+    ("store in a database at no address, whose password is kept", "store: 'postgresql://me:secret@\u2100/db'", f"store: is not an address, {_POSTGRES}"),
+    ("store in a database at half an IPv6 address", "store: 'postgresql://['", f"store: is not an address, {_POSTGRES}"),
     ("store with a fragment", "store: 'postgresql://me:se#cret@host/db'", f"store: has a # that is not written as %23, {_POSTGRES}"),
     ("store without a file", "store: sqlite:///", "store: does not name a file, allowed: sqlite:///ABSOLUTE/PATH or sqlite://./RELATIVE/PATH"),
     ("store with a bare name", "store: sqlite://state.db", "store: does not name a file, allowed: sqlite:///ABSOLUTE/PATH or sqlite://./RELATIVE/PATH"),
@@ -90,6 +92,22 @@ WRONG = [
 def test_a_mistake_around_the_mappings_is_named_with_its_line(tmp_path: Path, line: str, expected: str):
     text = f"{line}\nmappings: {{m: {{EventSourceArn: '{QUEUE}', FunctionName: f}}}}\n"
     assert mistakes(tmp_path, text) == [f"poller.yaml:1: {expected}"]
+
+
+@pytest.mark.parametrize(
+    ("block", "key", "near"),
+    [
+        ("{ulr: 'http://a', timeout: 1}", "ulr", "url"),
+        ("{comand: [a]}", "comand", "command"),
+        ("{url: 'http://a', command: [a], timeuot: 1}", "timeuot", "timeout"),
+    ],
+)
+def test_a_misspelled_key_of_a_function_whose_kind_is_unknown_is_named_with_the_nearest(
+    tmp_path: Path, block: str, key: str, near: str
+):
+    found = mistakes(tmp_path, f"functions: {{g: {block}}}\n" + mapping(QUEUE))
+    assert found[0].endswith("allowed: exactly one of url, command and lambda")
+    assert found[1:] == [f"poller.yaml:1: functions.g.{key}: is not a known key, did you mean {near}?"]
 
 
 def test_a_lambda_that_is_no_function_is_named_where_it_stands(tmp_path: Path):

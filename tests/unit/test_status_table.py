@@ -108,11 +108,9 @@ def test_what_is_paused_says_so_and_by_whom(pause: object, text: str):
     assert (rows[1][1], rows[2][1]) == (f"Enabled, {text}", f"owned, {text}")
 
 
-def test_queue_has_no_last_result_and_an_unread_shard_no_age():
-    queue = mapping(SHARD | {"iterator_age_seconds": None})
-    del queue["LastProcessingResult"]
-    assert printed(queue)[1:] == [
-        ["orders", "Enabled", "5", "3"],
+def test_an_unread_shard_has_no_age():
+    assert printed(mapping(SHARD | {"iterator_age_seconds": None}))[1:] == [
+        ["orders", "Enabled", "OK", "5", "3"],
         ["shardId-000000000000", "owned", "this replica", "49653", "5", "3"],
     ]
 
@@ -184,6 +182,7 @@ def test_proxy_of_the_environment_is_not_asked():
     [
         ("http://127.0.0.1:1", "cannot reach a poller at http://127.0.0.1:1: [Errno 111] Connection refused"),
         ("ftp://127.0.0.1", "ftp://127.0.0.1 is not an address; it looks like http://127.0.0.1:9464"),
+        ("http://[::1", "http://[::1 is not an address; it looks like http://127.0.0.1:9464"),
         ("http://127.0.0.1:port", "cannot reach a poller at http://127.0.0.1:port: "),
         ("http://no-such-host.invalid", "cannot reach a poller at http://no-such-host.invalid: "),
         ("http://a b", "cannot reach a poller at http://a b: "),

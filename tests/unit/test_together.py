@@ -64,15 +64,14 @@ def test_that_a_shard_ended_outweighs_that_somebody_else_has_it():
 
 def test_a_queue_is_read_by_all_and_what_they_hold_adds_up():
     def reading(owner: str, age: float) -> list[dict[str, Any]]:
-        found = mapping("q", shard("queue", owner, iterator_age_seconds=age))
-        del found["LastProcessingResult"]
-        return [found]
+        configuration = {"EventSourceArn": "arn:aws:sqs:eu-west-1:123456789012:q"}
+        return [mapping("q", shard("queue", owner, iterator_age_seconds=age), configuration=configuration)]
 
     (told,) = together.mappings([reading("h-1", 4.0), reading("h-2", 9.0)])
     (queue,) = told["shards"]
     assert (queue["owner"], queue["records_held"], queue["records_in_flight"]) == ("h-1, h-2", 4, 2)
     assert queue["iterator_age_seconds"] == 9.0
-    assert "LastProcessingResult" not in told
+    assert told["LastProcessingResult"] == "No records processed"
 
 
 @pytest.mark.parametrize(
