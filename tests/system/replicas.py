@@ -6,10 +6,11 @@ import asyncio
 import itertools
 import json
 import signal
+import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -91,6 +92,7 @@ class Crew:
         self.shards = shards
         self._ends = AsyncExitStack()
         self.daemons: dict[str, Daemon] = {}
+        self._stores: dict[str, str] = {}
         self.proxies: dict[str, Proxy] = {}
         self.produced = Produced()
         self.hurts: list[Hurt] = []
@@ -103,6 +105,7 @@ class Crew:
         if folder not in self.folders:
             folder.mkdir()
             self.folders.append(folder)
+        self._stores[name] = store
         config = write(folder / "c.yaml", self._settings(name, store))
         self.daemons[name] = await self._ends.enter_async_context(started(config, "--log-level", "debug"))
 
@@ -174,8 +177,12 @@ class Crew:
         await self.daemons[name].kill()
 
     async def freeze(self, name: str) -> None:
-        """SIGSTOP."""
+        """SIGSTOP; on SQLite not in the middle of a write, for nobody can take the file's lock from a frozen process."""
         self.daemons[name].send(signal.SIGSTOP)
+        while await asyncio.to_thread(_is_locked, self._stores[name]):
+            self.daemons[name].send(signal.SIGCONT)
+            await asyncio.sleep(0.05)
+            self.daemons[name].send(signal.SIGSTOP)
 
     async def thaw(self, name: str) -> None:
         """SIGCONT."""
@@ -187,6 +194,20 @@ class Crew:
         return any(
             delivery.function == name and at - 0.1 <= delivery.began <= at + _ON_ITS_WAY for name, at in self._thawed
         )
+
+
+def _is_locked(store: str) -> bool:
+    """Whether a store is a file that somebody keeps locked for longer than a write takes."""
+    scheme, _, path = store.partition("://")
+    if scheme != "sqlite":
+        return False
+    with closing(sqlite3.connect(path, timeout=1.0, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        connection.execute("ROLLBACK")
+        return False
 
 
 def _gap(deliveries: Sequence[Delivery], shard: str, began: float) -> float:
