@@ -17,7 +17,7 @@ from poller.aws.session import Aws, open_aws
 from poller.destinations import DestinationSettings
 from poller.destinations.s3 import S3Destination
 from poller.destinations.sqs import SqsDestination
-from poller.mapping.givenup import GivenUp, batch_of, read
+from poller.mapping.givenup import GivenUp, batch_of, kept_in, read
 from poller.mapping.progress import behind
 from poller.mapping.reply import understood
 from poller.mapping.retry import backoff
@@ -216,7 +216,7 @@ class _Redrive:
     async def _event(self, batch: GivenUp) -> tuple[bytes, tuple[Record, ...]]:
         """The event as it was, and its records. Raises `Trimmed`, `ShardGone`, `Transient`, `Denied`."""
         if batch.payload:
-            return batch.payload, ()
+            return batch.payload, kept_in(batch.payload)
         found: list[Record] = []
         cursor: Cursor | None = Cursor(position=From(batch.first))
         empty = failures = 0
@@ -251,7 +251,7 @@ class _Redrive:
             if not isinstance(outcome, Refused | Unavailable):
                 break
             await anyio.sleep(backoff(failures, 0.5, base=0.5))
-        if self._mapping.policy.partial and records:
+        if self._mapping.policy.partial:
             outcome = understood(outcome, records, redelivers=False)
         return outcome
 
