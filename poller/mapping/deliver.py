@@ -151,7 +151,7 @@ class Delivery:
             records,
             condition,
             outcome=outcome,
-            invoke_count=work.tried + 1,
+            invoke_count=work.tried + (outcome is not None),  # the last attempt is not among those tried before
             request_id=work.request_id,
             window=window.information(records, close) if window else None,
         )
