@@ -50,6 +50,28 @@ async def test_a_replay_delivers_a_past_range_beside_the_daemon_and_leaves_its_c
             await daemon.stop()
 
 
+async def test_a_replay_counts_what_it_gave_up_also_where_a_destination_was_told(
+    cloud: Cloud, called: Functions, tmp_path: Path
+):
+    async def behave(delivery: Delivery) -> int:
+        return 500 if delivery.texts == ["bad"] else 200
+
+    called.behave = behave
+    mapping = stream(
+        await cloud.stream("replayed-badly"),
+        "worker",
+        BatchSize=1,
+        MaximumRetryAttempts=0,
+        DestinationConfig={"OnFailure": {"Destination": await cloud.queue("replayed-badly")}},
+    )
+    span = ("--from", str(time.time() - 5), "--to")
+    await cloud.put("replayed-badly", "bad", "good")
+    await asyncio.sleep(1.1)
+    config = write(tmp_path / "c.yaml", settings(cloud, called, {"m": mapping}))
+    code, told = await command("replay", str(config), "m", *span, str(time.time()))
+    assert (code, told) == (0, "m: 1 records delivered in 2 invocations, 1 given up, 1 shards\n")
+
+
 async def test_a_dry_run_says_what_it_would_send_and_leaves_all_where_it_is(
     cloud: Cloud, called: Functions, tmp_path: Path
 ):
