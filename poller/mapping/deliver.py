@@ -151,7 +151,8 @@ class Delivery:
             records,
             condition,
             outcome=outcome,
-            invoke_count=work.tried + 1,
+            invoke_count=work.tried + (outcome is not None),  # the last attempt is not among those tried before
             request_id=work.request_id,
+            event=window.event(records, close) if window and outcome else None,
             window=window.information(records, close) if window else None,
         )

@@ -72,6 +72,16 @@ def batch_of(given_up: GivenUp, records: Sequence[Record], lanes: int) -> tuple[
     return next((tuple(part) for part in parts if part and part[0].id == given_up.first), ())
 
 
+def kept_in(payload: bytes) -> tuple[Record, ...]:
+    """The records of the event that a bucket kept, without bodies, to read an answer by; none where they have no ids."""
+    try:
+        inner = [each.get("kinesis") or each["dynamodb"] for each in orjson.loads(payload)["Records"]]
+        ids = [each.get("sequenceNumber") or each["SequenceNumber"] for each in inner]
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError):
+        return ()
+    return tuple([Record(id=str(each), body=b"", arrived=0.0) for each in ids])
+
+
 def _sequence(value: object) -> str:
     """A sequence number as it was spelled: zeros in front of it belong to it. Raises `ValueError`."""
     text = str(value)

@@ -28,6 +28,7 @@ async def give_up(
     outcome: Outcome | None,
     invoke_count: int,
     request_id: str,
+    event: bytes | None = None,
     window: dict[str, Any] | None = None,
 ) -> None:
     """Tell the destination, or that there is none. What the source itself dropped has no account.
@@ -38,6 +39,7 @@ async def give_up(
         records: none where the final invocation of a window failed.
         outcome: of the last call; None when the function was never invoked with these records.
         invoke_count: attempts with exactly these records.
+        event: what the function was sent, where that is more than the records.
         window: the `timeWindowInfo` of the tumbling window they belong to.
     """
     told = False
@@ -55,6 +57,7 @@ async def give_up(
             now=tools.clock(),
             random_id=tools.new_id(),
             family=tools.family,
+            event=event,
             time_window=window,
         )
         failure = await _send(tools.destination, account)

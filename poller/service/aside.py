@@ -30,7 +30,7 @@ from poller.mapping.stop import Stop
 from poller.mapping.tools import Tools
 from poller.model.account import Account
 from poller.model.errors import Denied, PollerError, SettingsError, Transient, told
-from poller.model.facts import BatchInvoked, Fact, MappingProblem, RecordsDropped, ShardMoved
+from poller.model.facts import BatchInvoked, Fact, MappingProblem, RecordsDiverted, RecordsDropped, ShardMoved
 from poller.model.outcome import Outcome, Partial, Replied
 from poller.model.ports import Destination, Observe, Source, Store, Target
 from poller.model.record import At
@@ -178,7 +178,7 @@ class _Count:
         self._source = source
         self._stop = stop
         self.ended = ended
-        self.records = self.invocations = self.dropped = 0
+        self.records = self.invocations = self.given_up = 0
 
     def observe(self, fact: Fact) -> None:
         self._observe(fact)
@@ -189,8 +189,8 @@ class _Count:
                     self.records += fact.records
                 elif isinstance(fact.outcome, Partial):
                     self.records += fact.records - len(fact.outcome.failed)
-            case RecordsDropped():
-                self.dropped += fact.records
+            case RecordsDropped() | RecordsDiverted():
+                self.given_up += fact.records
             case ShardMoved(to="ended"):
                 self.ended.add(fact.shard)
                 self.look()
@@ -270,7 +270,7 @@ async def _replayed(
         if done:
             await apart.clear()
         around.cancel_scope.cancel()
-    said = f"{count.records} records delivered in {count.invocations} invocations, {count.dropped} given up"
+    said = f"{count.records} records delivered in {count.invocations} invocations, {count.given_up} given up"
     more = f" ({resumed} shards were done before)" if resumed else ""
     if not done:
         click.echo(f"poller replay: stopped: {said}; the same command goes on from here", err=True)

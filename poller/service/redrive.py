@@ -17,7 +17,7 @@ from poller.aws.session import Aws, open_aws
 from poller.destinations import DestinationSettings
 from poller.destinations.s3 import S3Destination
 from poller.destinations.sqs import SqsDestination
-from poller.mapping.givenup import GivenUp, batch_of, read
+from poller.mapping.givenup import GivenUp, batch_of, kept_in, read
 from poller.mapping.progress import behind
 from poller.mapping.reply import understood
 from poller.mapping.retry import backoff
@@ -28,6 +28,7 @@ from poller.model.ports import Source, Target
 from poller.model.record import Cursor, From, Record, TrimHorizon, event_of
 from poller.service.log_lines import one_line
 from poller.settings import MappingSettings, load
+from poller.settings.arns import FunctionId, lambda_function
 from poller.sources.sqs import SqsQueue
 from poller.targets.aws_lambda import LambdaFunction
 
@@ -163,8 +164,9 @@ class _Redrive:
 
     def _is_ours(self, function: str) -> bool:
         target = self._mapping.target
-        name = target.function if isinstance(target, LambdaFunction) else target.name
-        return function == name or f":function:{name}" in function
+        if isinstance(target, LambdaFunction):
+            return is_function(function, target.function)
+        return is_function(function, target.name, any_version=True)
 
     async def _deal_with(self, letter: Letter) -> bool:
         """Answers whether the document is gone."""
@@ -216,7 +218,7 @@ class _Redrive:
     async def _event(self, batch: GivenUp) -> tuple[bytes, tuple[Record, ...]]:
         """The event as it was, and its records. Raises `Trimmed`, `ShardGone`, `Transient`, `Denied`."""
         if batch.payload:
-            return batch.payload, ()
+            return batch.payload, kept_in(batch.payload)
         found: list[Record] = []
         cursor: Cursor | None = Cursor(position=From(batch.first))
         empty = failures = 0
@@ -251,9 +253,35 @@ class _Redrive:
             if not isinstance(outcome, Refused | Unavailable):
                 break
             await anyio.sleep(backoff(failures, 0.5, base=0.5))
-        if self._mapping.policy.partial and records:
+        if self._mapping.policy.partial:
             outcome = understood(outcome, records, redelivers=False)
         return outcome
+
+
+def is_function(told: str, named: str, *, any_version: bool = False) -> bool:
+    """Whether the function that a document tells of is the one that a mapping names.
+
+    Args:
+        told: as a mapping of ours named it, or its ARN, which AWS tells of.
+        any_version: a version or alias does not matter: the mapping's function runs elsewhere now and has none.
+    """
+    if told == named:
+        return True
+    try:
+        one, other = lambda_function(told), lambda_function(named)
+    except ValueError:
+        return False
+    return (
+        one.region is not None  # an ARN
+        and one.name == other.name
+        and other.region in (None, one.region)
+        and other.account in (None, one.account)
+        and (any_version or _version(one) == _version(other))
+    )
+
+
+def _version(function: FunctionId) -> str:
+    return function.qualifier or "$LATEST"
 
 
 # ---------------------------------------------------------------- where the documents lie

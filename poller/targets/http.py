@@ -290,6 +290,8 @@ def _what_failed(error: aiohttp.ClientError | OSError) -> str:
             return f"the answer is not HTTP: {error.message}"
         case aiohttp.ClientPayloadError():
             return f"the answer broke off or cannot be decoded: {error}"
+        case aiohttp.ConnectionTimeoutError():  # its own text holds the whole url, which may hold secrets
+            return "no connection came about in time"
         case aiohttp.ServerDisconnectedError():
             return "the server hung up without an answer"
         case _:

@@ -240,7 +240,8 @@ async def test_host_that_does_not_accept_is_unavailable_and_no_failure_of_the_fu
             one.setblocking(False)
             one.connect_ex(listener.getsockname())
         try:
-            await unavailable(f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout=0.6)
+            reason = await unavailable(f"http://127.0.0.1:{listener.getsockname()[1]}/?code=secret", timeout=0.6)
+            assert "secret" not in reason, "it is logged"
         finally:
             for one in fill:
                 one.close()

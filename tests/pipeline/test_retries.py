@@ -169,6 +169,14 @@ async def test_throttles_let_the_record_age_run():
 
 
 @virtual
+async def test_a_record_that_grew_too_old_is_told_with_as_many_invocations_as_there_were():
+    function = raises_on(1)
+    _, destination = await story(function, 1, seconds=400, record_age=60.0)
+    assert len(function.calls) > 3
+    assert destination.documents[0]["requestContext"]["approximateInvokeCount"] == len(function.calls)
+
+
+@virtual
 async def test_a_batch_too_large_spends_its_budget_and_the_next_record_is_delivered():
     big = Failed(reason="413", ran=False, error=None)
     function = FakeFunction(lambda call: big if 1 in call.sequences else Replied())

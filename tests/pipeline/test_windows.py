@@ -133,6 +133,19 @@ async def test_a_failing_final_invocation_is_retried_and_its_document_has_no_rec
     assert mapping.told(RecordsDiverted)[0].records == 0
 
 
+@virtual
+async def test_what_is_given_up_of_a_window_is_kept_as_the_event_that_the_function_was_sent():
+    stream, destination = FakeStream(), FakeDestination()
+    function = summing(lambda event: len(event["Records"]) == 1 or event["isFinalInvokeForWindow"])
+    stream.put("shard-0", 3)
+    async with world(stream, function, destination=destination, tumbling=60.0, batch_size=2, retry_attempts=1):
+        await until(lambda: len(destination.accounts) == 2, within=200)
+    one, last = (json.loads(account.event) for account in destination.accounts)
+    assert [one, last] == [function.events[2], function.events[-1]]
+    assert (len(one["Records"]), one["state"]) == (1, {"total": 2})
+    assert (last["Records"], last["isFinalInvokeForWindow"]) == ([], True)
+
+
 @pytest.mark.parametrize(("record_age", "condition"), [(60.0, "RecordAgeExceeded"), (None, "Expired")])
 @virtual
 async def test_a_final_invocation_that_fails_is_given_up_when_its_window_is_too_old(

@@ -26,7 +26,7 @@ class Seen:
     sequence: int
     """0 for a message of a queue."""
     id: str = ""
-    """Of a message of a queue."""
+    """By which an answer names it: sequence number or message id."""
     group: str = ""
     """Of a message of a FIFO queue."""
 
@@ -108,9 +108,11 @@ def seen(record: dict[str, Any]) -> Seen:
     match record:
         case {"kinesis": kinesis}:
             text = base64.b64decode(kinesis["data"]).decode(errors="backslashreplace")
-            return Seen(text=text, shard=record["eventID"].partition(":")[0], sequence=int(kinesis["sequenceNumber"]))
+            number, shard = kinesis["sequenceNumber"], record["eventID"].partition(":")[0]
+            return Seen(text=text, shard=shard, sequence=int(number), id=number)
         case {"dynamodb": change}:
-            return Seen(text=change["NewImage"]["id"]["S"], shard="table", sequence=int(change["SequenceNumber"]))
+            number = change["SequenceNumber"]
+            return Seen(text=change["NewImage"]["id"]["S"], shard="table", sequence=int(number), id=number)
         case _:
             group = record["attributes"].get("MessageGroupId", "")
             return Seen(text=record["body"], shard="queue", sequence=0, id=record["messageId"], group=group)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,28 @@ async def test_a_replay_delivers_a_past_range_beside_the_daemon_and_leaves_its_c
             assert set(Counter(called.texts("taker")).values()) == {1}
             assert checkpoints(tmp_path, "replayed") == before
             await daemon.stop()
+
+
+async def test_a_replay_counts_what_it_gave_up_also_where_a_destination_was_told(
+    cloud: Cloud, called: Functions, tmp_path: Path
+):
+    async def behave(delivery: Delivery) -> int:
+        return 500 if delivery.texts == ["bad"] else 200
+
+    called.behave = behave
+    mapping = stream(
+        await cloud.stream("replayed-badly"),
+        "worker",
+        BatchSize=1,
+        MaximumRetryAttempts=0,
+        DestinationConfig={"OnFailure": {"Destination": await cloud.queue("replayed-badly")}},
+    )
+    span = ("--from", str(time.time() - 5), "--to")
+    await cloud.put("replayed-badly", "bad", "good")
+    await asyncio.sleep(1.1)
+    config = write(tmp_path / "c.yaml", settings(cloud, called, {"m": mapping}))
+    code, told = await command("replay", str(config), "m", *span, str(time.time()))
+    assert (code, told) == (0, "m: 1 records delivered in 2 invocations, 1 given up, 1 shards\n")
 
 
 async def test_a_dry_run_says_what_it_would_send_and_leaves_all_where_it_is(
@@ -152,6 +175,38 @@ async def test_a_redrive_that_is_killed_half_way_goes_on_where_it_was_when_it_is
         assert (code, told.splitlines()[-1]) == (0, "1 batches delivered, 0 dropped, 0 stay")
         assert called.texts("worker") == ["good", "bad-1", "bad-2"]
         called.released.set()
+        await daemon.stop()
+
+
+async def test_a_kept_batch_of_which_the_function_names_a_record_as_failed_stays_in_its_bucket(
+    cloud: Cloud, called: Functions, tmp_path: Path
+):
+    sick = True
+
+    async def behave(delivery: Delivery) -> int | dict[str, Any]:
+        named = [each.id for each in delivery.records if sick and each.text.startswith("bad")]
+        return {"batchItemFailures": [{"itemIdentifier": each} for each in named]}
+
+    called.behave = behave
+    async with cloud.http.put(f"{cloud.url}/given-up-partly") as made:
+        assert made.status == 200
+    mapping = stream(
+        await cloud.stream("given-up-partly"),
+        "worker",
+        MaximumRetryAttempts=0,
+        FunctionResponseTypes=["ReportBatchItemFailures"],
+        DestinationConfig={"OnFailure": {"Destination": "arn:aws:s3:::given-up-partly"}},
+    )
+    await cloud.put("given-up-partly", "bad-1", "bad-2")
+    config = write(tmp_path / "c.yaml", settings(cloud, called, {"m": mapping}))
+    async with started(config) as daemon:
+        await daemon.metric("poller_records_on_failure_delivered_total", "m", is_=lambda value: value == 2)
+        code, told = await command("redrive", str(config), "m")
+        assert (code, told.splitlines()[-1]) == (1, "0 batches delivered, 0 dropped, 1 stay"), told
+        assert "reported 2 records" in told
+        sick = False
+        code, told = await command("redrive", str(config), "m")
+        assert (code, told.splitlines()[-1]) == (0, "1 batches delivered, 0 dropped, 0 stay"), told
         await daemon.stop()
 
 

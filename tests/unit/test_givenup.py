@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from poller.mapping.document import account_of
-from poller.mapping.givenup import batch_of, read
+from poller.mapping.givenup import batch_of, kept_in, read
 from poller.mapping.lanes import divide
 from poller.mapping.row import LaneRow
 from poller.model.record import Record
@@ -49,6 +49,21 @@ def test_the_batch_that_was_given_up_is_found_again_among_the_records_of_all_lan
 
 def test_a_bucket_keeps_the_event_too():
     assert read(a_document(a_record(1), payload='{"Records":[]}')).payload == b'{"Records":[]}'
+
+
+@pytest.mark.parametrize(
+    ("record", "ids"),
+    [
+        ('{"kinesis":{"sequenceNumber":"0012"}}', ["0012"]),
+        ('{"dynamodb":{"SequenceNumber":"7"}}', ["7"]),
+        ("{}", []),
+        ("3", []),
+        ('{"kinesis":3}', []),
+        ("no json", []),
+    ],
+)
+def test_the_records_of_a_kept_event_are_known_by_their_sequence_numbers(record: str, ids: list[str]):
+    assert [each.id for each in kept_in(f'{{"Records":[{record}]}}'.encode())] == ids
 
 
 @pytest.mark.parametrize(
