@@ -427,6 +427,20 @@ def test_a_pause_of_the_mapping_or_of_a_shard_is_told_until_it_ends(scraped: Scr
     assert scraped.value("poller_paused", mapping="m") == 0
 
 
+@pytest.mark.parametrize("state", ["Enabling", "Disabled"])
+def test_what_a_run_that_was_cut_short_left_behind_is_gone_when_the_mapping_begins_anew_or_is_turned_off(
+    scraped: Scraped, state: State
+):
+    waits = ShardMoved(mapping="m", shard="s2", to="blocked_on_parent", position="s1")
+    scraped.observe(enabled(), owned(), read(records=10), stands(900.0), sent(), waits)
+    scraped.observe(enabled(state=state))  # nobody told how the call ended, nor that the shards were let go
+    assert scraped.value("poller_invocations_in_flight", mapping="m") == 0
+    assert scraped.age() is None
+    assert scraped.value("poller_read_age_seconds", mapping="m", shard="s1") is None
+    assert scraped.value("poller_shards", mapping="m", state="owned") == 0
+    assert scraped.value("poller_shards", mapping="m", state="blocked_on_parent") == 0
+
+
 def test_retention_is_not_told_before_the_source_was_asked_and_follows_it(scraped: Scraped):
     scraped.observe(enabled())
     assert scraped.value("poller_retention_seconds", mapping="m") is None, "an age against 0 would be endless"
