@@ -58,7 +58,7 @@ class MappingState:
     enabled: bool
     is_queue: bool
     reported: bool = False
-    """It has read its source once, or has said why it cannot."""
+    """It has read its source once, or has said why it does not."""
     state: str = ""
     transition: str = ""
     retention: float | None = None
@@ -142,6 +142,7 @@ class MappingState:
                 self.reported = True
                 self._unreadable[""] = self._problem("", fact.reason, now)
             case WishesSeen():
+                self.reported = self.reported or fact.paused is not None  # a queue that is paused is not read
                 self.wishes = fact
             case SourceListed():
                 self.retention = fact.retention

@@ -26,6 +26,7 @@ from poller.model.facts import (
     SourceRead,
     Stopping,
     StoreFailed,
+    WishesSeen,
 )
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
 from poller.service.board import Board, MappingView
@@ -450,6 +451,14 @@ def test_ready_once_every_enabled_mapping_has_read_or_said_why_not(report: Fact)
         {"ready": False, "reason": "waiting for the first read of m", "waiting": ["m"]},
     )
     seen.observe(report)
+    assert seen.board.readiness() == (True, {"ready": True})
+
+
+def test_a_mapping_that_is_paused_has_said_why_it_does_not_read(seen: Seen):
+    nothing = WishesSeen(mapping="m", paused=None, shards={"s2": ("ann", 900.0)}, seeks={})
+    seen.observe(MappingMoved(mapping="m", state="Enabled", reason=""), nothing, owned())
+    assert seen.board.readiness()[0] is False
+    seen.observe(WishesSeen(mapping="m", paused=("ann", 900.0), shards={}, seeks={}), owned())
     assert seen.board.readiness() == (True, {"ready": True})
 
 
