@@ -172,7 +172,7 @@ class ShardMoved:
     to: Literal["owned", "blocked_on_parent", "ended", "released", "forgotten", "elsewhere"]
     position: str = ""
     owner: str = ""
-    """The replica that has it, where it is another: "elsewhere"."""
+    """The replica that has it, where it is another: "elsewhere"; or that ended it, where it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,7 @@ class Standing:
     state: ShardState = "owned"
     checkpoint: str = ""
     owner: str = ""
-    """The other replica that has it."""
+    """The other replica that has it, or has ended it."""
     since: float = 0.0
     """Unix seconds at which it came into this state."""
     oldest: float | None = None

@@ -305,6 +305,15 @@ def test_shards_are_counted_by_the_state_they_moved_to_last(scraped: Scraped):
     assert counted == {"owned": 1, "blocked_on_parent": 1, "ended": 1}
 
 
+def test_a_shard_that_another_replica_has_ended_waits_no_more_and_is_counted_there(scraped: Scraped):
+    scraped.observe(enabled(), ShardMoved(mapping="m", shard="s1", to="blocked_on_parent"))
+    scraped.observe(ShardMoved(mapping="m", shard="s1", to="ended", owner="other"))
+    assert scraped.value("poller_shards", mapping="m", state="blocked_on_parent") == 0
+    assert scraped.value("poller_shards", mapping="m", state="ended") == 0
+    scraped.observe(ShardMoved(mapping="m", shard="s2", to="ended"))
+    assert scraped.value("poller_shards", mapping="m", state="ended") == 1
+
+
 def test_all_series_of_a_removed_mapping_disappear_and_its_last_words_do_not_bring_them_back(scraped: Scraped):
     scraped.observe(enabled("m"), owned(), read(3, behind=1.0), sent(), invoked(Replied()))
     scraped.observe(enabled("other"))
