@@ -90,6 +90,7 @@ class App:
         self._settings: Settings | None = None
         self._supervisor: Supervisor | None = None
         self._names: set[str] = set()
+        """Mappings that ran when the last house was left."""
         self._leave = Stop()
         self._stopping = False
         self._memory: Store | None = None
@@ -194,7 +195,6 @@ class App:
             self._tell_reload(None)
 
     def _follow(self, supervisor: Supervisor, settings: Settings) -> None:
-        self._names = {mapping.name for mapping in settings.mappings}
         self._board.configured([_view(mapping) for mapping in settings.mappings])
         supervisor.follow({mapping.name: mapping for mapping in settings.mappings})
 
@@ -292,7 +292,7 @@ class App:
             await self._leave.wait()
             tasks.cancel_scope.deadline = anyio.current_time() + settings.shutdown_grace
             await house.fleet.leave()
-            self._supervisor.stop()
+            self._names = self._supervisor.stop()
             self._supervisor = None
         return not tasks.cancel_scope.cancelled_caught
 
