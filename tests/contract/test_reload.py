@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import aiohttp
 import anyio
 import pytest
 import yaml
@@ -116,3 +119,42 @@ async def test_a_mapping_that_was_removed_and_still_has_a_call_in_flight_when_ev
         os.kill(os.getpid(), signal.SIGTERM)
     assert len(told("mapping removed", "goes")) == 1
     assert not told("mapping removed", "stays")
+
+
+async def test_what_a_replica_was_among_those_of_another_store_is_not_told_any_more_after_a_change_of_the_store(
+    tmp_path: Path,
+):
+    config, environ, rows = tmp_path / "c.yaml", dict(os.environ), tmp_path / "state.db"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        server = {"port": free.getsockname()[1]}
+    more = {"server": server, "fleet": {"profile": "fast"}, "shutdown_grace": 3}
+
+    async def scrape() -> set[str]:
+        try:
+            async with (
+                aiohttp.ClientSession() as client,
+                client.get(f"http://127.0.0.1:{server['port']}/metrics") as answered,
+            ):
+                return set((await answered.text()).splitlines())
+        except aiohttp.ClientError:  # between two houses nobody answers
+            return set()
+
+    async def until_told(line: str) -> set[str]:
+        with anyio.fail_after(20):
+            while line not in (lines := await scrape()):
+                await anyio.sleep(0.05)
+        return lines
+
+    async with scripted(_KINESIS) as kinesis, anyio.create_task_group() as tasks:
+        write(config, kinesis, **more, store=f"sqlite://{rows}")
+        tasks.start_soon(run, config, environ)
+        await until_told('poller_members{state="up"} 1')
+        locked = sqlite3.connect(rows, isolation_level=None)
+        locked.execute("BEGIN IMMEDIATE")
+        await until_told("poller_self_fenced 1.0")
+        write(config, kinesis, **more)
+        os.kill(os.getpid(), signal.SIGHUP)
+        lines = await until_told("poller_self_fenced 0.0")
+        locked.close()
+        assert not [line for line in lines if line.startswith("poller_member_beat_age_seconds{")]
+        os.kill(os.getpid(), signal.SIGTERM)
