@@ -135,6 +135,8 @@ class MessagesReleased:
     failed: int
     reason: str = ""
     """Why they were not sent, or why they could not be given back."""
+    request_id: str = ""
+    """Of the batch that the function did not take; "" of messages that were never tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from poller.model.facts import (
     MappingMoved,
     MappingProblem,
     MessagesDeleted,
+    MessagesReleased,
     RecordsDiverted,
     RecordsDropped,
     ShardMoved,
@@ -121,6 +122,8 @@ class MappingState:
                 self._given_up(fact, now)
             case MessagesDeleted(failed=failed) if failed:
                 self._problem("", f"{failed} messages could not be deleted: {fact.reason}", now)
+            case MessagesReleased():
+                self.retries.given_back(fact)
             case CheckpointWritten(outcome="superseded"):
                 self._problem(fact.shard, "another owner holds the shard", now)
             case CheckpointWritten(outcome="error"):

@@ -14,6 +14,7 @@ from poller.model.facts import (
     MappingRemoved,
     MemberMoved,
     MessagesDeleted,
+    MessagesReleased,
     ReadOutcome,
     RecordsDiverted,
     RecordsDropped,
@@ -297,6 +298,19 @@ def test_a_queue_is_not_blocked_once_anything_of_it_succeeds():
     seen.observe(owned(), invoked(Unavailable(reason="x"), retry_in=1.0, request_id="given back meanwhile"))
     assert seen.shard()["retry"] is not None
     seen.observe(invoked(Replied(), request_id="another"))
+    assert seen.shard()["retry"] is None
+
+
+def test_a_queues_batch_that_was_given_back_blocks_nothing_any_more():
+    seen = Seen()
+    seen.board.configured([view(arn=QUEUE)])
+    refused = Refused(reason="429")
+    seen.observe(
+        owned(), invoked(refused, retry_in=2.0, request_id="1"), invoked(refused, retry_in=2.0, request_id="2")
+    )
+    seen.observe(MessagesReleased(mapping="m", released=10, failed=0, request_id="1"))
+    assert seen.shard()["retry"]["request_id"] == "2"
+    seen.observe(MessagesReleased(mapping="m", released=10, failed=0, request_id="2"))
     assert seen.shard()["retry"] is None
 
 
