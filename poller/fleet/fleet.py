@@ -12,6 +12,7 @@ from poller.fleet.assign import Seat, Shard, assign
 from poller.fleet.life import Identity, Life, Time
 from poller.fleet.member import DEFAULT, EVERYBODY, Limits, Roster, holds
 from poller.fleet.watch import Watch
+from poller.model.facts import RosterSeen
 from poller.model.ports import Observe, Store
 
 __all__ = ["Fleet", "Identity", "Time"]
@@ -26,6 +27,7 @@ class Fleet:
         """Mine."""
         self.shared = store.shared
         """There may be others."""
+        self._observe = observe
         self._life = Life(store, who, time, observe, limits, self._tell_all)
         self._watch = Watch(store, who.name, time, observe, limits, self._tell_all)
         self._wakers: dict[str, Callable[[], None]] = {}
@@ -147,6 +149,7 @@ class Fleet:
             NameTaken: another process runs under this name, and it is the younger one.
         """
         if not self.shared:
+            self._observe(RosterSeen(members={}))  # another store may have had some
             task_status.started()
             await anyio.sleep_forever()
         await self._life.join(self._watch.look)

@@ -64,7 +64,7 @@ class Messages:
         reason = (
             "the mapping stops" if tools.stop.is_set() else "the function was not reached before their visibility ended"
         )
-        await self._release(batch, reason)
+        await self._release(batch, reason, attempts.request_id)
         return ()
 
     async def _pause(self, batch: Batch, seconds: float) -> None:
@@ -112,7 +112,7 @@ class Messages:
             await self._release(records, reason)
             self.left(records)
 
-    async def _release(self, records: Sequence[Record], reason: str) -> None:
+    async def _release(self, records: Sequence[Record], reason: str, request_id: str = "") -> None:
         released = len(records)
         try:
             async with self._renewing:  # or a renewal under way would hide them again
@@ -122,7 +122,11 @@ class Messages:
             released, reason = 0, str(error)
         self._tools.observe(
             MessagesReleased(
-                mapping=self._tools.mapping, released=released, failed=len(records) - released, reason=reason
+                mapping=self._tools.mapping,
+                released=released,
+                failed=len(records) - released,
+                reason=reason,
+                request_id=request_id,
             )
         )
 

@@ -11,7 +11,7 @@ from poller.mapping.commit import Checkpoint
 from poller.mapping.row import ShardRow, decode_shard
 from poller.mapping.tools import Tools
 from poller.model.errors import Transient
-from poller.model.facts import StoreFailed
+from poller.model.facts import ShardMoved, StoreFailed
 from poller.model.record import Partition, Position
 
 
@@ -56,6 +56,7 @@ class Rows:
         known = self._kept[shard]
         if known.row.ended and not running:
             del self._kept[shard]
+            self._tools.observe(ShardMoved(mapping=self._tools.mapping, shard=shard, to="forgotten"))
         elif running:
             known.version = 0
         else:

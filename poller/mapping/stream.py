@@ -132,6 +132,7 @@ class Stream:
             await self._look_for_lost(shard)
         for shard in plan.blocked.keys() - self._blocked:
             self._moved(shard, "blocked_on_parent", " ".join(plan.blocked[shard]))
+        self._tell_ended((self._blocked | self._elsewhere.keys()) - plan.blocked.keys() - plan.open.keys(), rows)
         self._blocked = frozenset(plan.blocked)
         self._wanted = frozenset(plan.open)
         self._stop_what_changes(steer.reopened(plan.blocked, rows))
@@ -232,11 +233,19 @@ class Stream:
             return  # its owner will find out
         gone = await self._listing.is_gone(shard)
         if gone:
+            self._elsewhere.pop(shard, None)
             await self._listing.give_up(shard, self._rows[shard])
         elif gone is not None:  # it is there, only not listed, and its children wait for it
             self._open(shard, self._rows[shard])
 
     # ---------------------------------------------------------------- what is told
+
+    def _tell_ended(self, shards: Collection[str], rows: Mapping[str, row.ShardRow]) -> None:
+        """Of shards that waited here or were another replica's, those that have ended there."""
+        for shard in shards:
+            if shard in rows and rows[shard].ended:
+                self._moved(shard, "ended", progress.spell(rows[shard].position), owner=rows[shard].owner)
+                self._elsewhere.pop(shard, None)
 
     def _moved(
         self,

@@ -20,14 +20,16 @@ class Steering:
     def __init__(self, tools: Tools, stream: str = "") -> None:
         self._tools = tools
         self._stream = stream
-        self._version = 0
+        self._version = -1
+        """0: nobody wishes anything; -1: nobody has looked."""
         self.wishes = Wishes()
 
     async def look(self) -> None:
         """Read what is wished now. Raises `Transient`."""
         row = await self._tools.store.get(steer.key(self._tools.mapping))
-        if row is not None and row.version != self._version:
-            self._take(steer.decode(row.value), row.version)
+        version = row.version if row else 0
+        if version != self._version:  # that nothing is wished is told, too: another store may have said otherwise
+            self._take(steer.decode(row.value) if row else Wishes(), version)
 
     def paused(self, shard: str) -> Pause | None:
         """Why nothing of a shard may be delivered; None when it may."""

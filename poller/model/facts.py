@@ -135,6 +135,8 @@ class MessagesReleased:
     failed: int
     reason: str = ""
     """Why they were not sent, or why they could not be given back."""
+    request_id: str = ""
+    """Of the batch that the function did not take; "" of messages that were never tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +174,7 @@ class ShardMoved:
     to: Literal["owned", "blocked_on_parent", "ended", "released", "forgotten", "elsewhere"]
     position: str = ""
     owner: str = ""
-    """The replica that has it, where it is another: "elsewhere"."""
+    """The replica that has it, where it is another: "elsewhere"; or that ended it, where it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from poller.fleet.fleet import Fleet, Identity, Time
 from poller.mapping.budget import Budget
 from poller.mapping.stop import Stop
 from poller.model.errors import NameTaken, SettingsError, told
-from poller.model.facts import MappingRemoved, Reloaded, Stopping
+from poller.model.facts import MappingRemoved, Reloaded, SelfFenced, Stopping
 from poller.model.ports import Store, Tracing
 from poller.service import signals
 from poller.service.board import MappingView
@@ -90,6 +90,9 @@ class App:
         self._settings: Settings | None = None
         self._supervisor: Supervisor | None = None
         self._names: set[str] = set()
+        """Mappings that ran when the last house was left."""
+        self._cut_off = False
+        """The fleet of the last house could not beat when that was left."""
         self._leave = Stop()
         self._stopping = False
         self._memory: Store | None = None
@@ -194,7 +197,6 @@ class App:
             self._tell_reload(None)
 
     def _follow(self, supervisor: Supervisor, settings: Settings) -> None:
-        self._names = {mapping.name for mapping in settings.mappings}
         self._board.configured([_view(mapping) for mapping in settings.mappings])
         supervisor.follow({mapping.name: mapping for mapping in settings.mappings})
 
@@ -231,8 +233,12 @@ class App:
             async with anyio.create_task_group() as around:
                 around.start_soon(self._look)
                 await self._leave.unless_set(partial(around.start, fleet.run))
+                if self._cut_off and not self._leave.is_set():
+                    self._cut_off = False
+                    self.observe(SelfFenced(seconds=0.0))  # the fleet that said otherwise is gone
                 finished = await self._run_mappings(settings, house, back=back)
                 around.cancel_scope.cancel()
+            self._cut_off |= not fleet.safe
             await fleet.farewell()
         if not finished:
             _log.warning("shutdown_grace is over: what is in flight will be delivered again")
@@ -292,7 +298,7 @@ class App:
             await self._leave.wait()
             tasks.cancel_scope.deadline = anyio.current_time() + settings.shutdown_grace
             await house.fleet.leave()
-            self._supervisor.stop()
+            self._names = self._supervisor.stop()
             self._supervisor = None
         return not tasks.cancel_scope.cancelled_caught
 

@@ -188,7 +188,7 @@ class Board:
         return {
             "id": shard,
             "state": standing.state,
-            "owner": self._owner if standing.state == "owned" else standing.owner or None,
+            "owner": {"owned": self._owner, "elsewhere": standing.owner}.get(standing.state),
             "since": time_of(standing.since) if standing.since else None,
             "checkpoint": standing.checkpoint,
             "iterator_age_seconds": None if age is None else round(age, 3),

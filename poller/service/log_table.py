@@ -236,8 +236,8 @@ LINES = (
         message="shard ended",
         level="INFO",
         topic="shards",
-        fields="mapping shard position",
-        when="Its last record is settled.",
+        fields="mapping shard position owner",
+        when="Its last record is settled; with `owner`, by that replica.",
     ),
     Line(
         message="shard let go",

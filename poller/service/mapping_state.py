@@ -16,6 +16,7 @@ from poller.model.facts import (
     MappingMoved,
     MappingProblem,
     MessagesDeleted,
+    MessagesReleased,
     RecordsDiverted,
     RecordsDropped,
     ShardMoved,
@@ -58,7 +59,7 @@ class MappingState:
     enabled: bool
     is_queue: bool
     reported: bool = False
-    """It has read its source once, or has said why it cannot."""
+    """It has read its source once, or has said why it does not."""
     state: str = ""
     transition: str = ""
     retention: float | None = None
@@ -121,6 +122,8 @@ class MappingState:
                 self._given_up(fact, now)
             case MessagesDeleted(failed=failed) if failed:
                 self._problem("", f"{failed} messages could not be deleted: {fact.reason}", now)
+            case MessagesReleased():
+                self.retries.given_back(fact)
             case CheckpointWritten(outcome="superseded"):
                 self._problem(fact.shard, "another owner holds the shard", now)
             case CheckpointWritten(outcome="error"):
@@ -142,6 +145,7 @@ class MappingState:
                 self.reported = True
                 self._unreadable[""] = self._problem("", fact.reason, now)
             case WishesSeen():
+                self.reported = self.reported or fact.paused is not None  # a queue that is paused is not read
                 self.wishes = fact
             case SourceListed():
                 self.retention = fact.retention

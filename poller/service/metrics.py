@@ -247,7 +247,8 @@ def _in_flight(shards: _Shards, now: float) -> _Values:  # noqa: ARG001  # one s
 def _shards(shards: _Shards, now: float) -> _Values:  # noqa: ARG001  # one signature for all
     count = {"owned": 0, "blocked_on_parent": 0, "ended": 0, "released": 0, "elsewhere": 0}
     for standing in shards.values():
-        count[standing.state] += 1
+        if standing.state != "ended" or not standing.owner:  # else another replica counts it
+            count[standing.state] += 1
     yield from (((state,), count[state]) for state in ("owned", "blocked_on_parent", "ended"))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from poller.model.facts import BatchInvoked, RecordsDiverted, RecordsDropped
+from poller.model.facts import BatchInvoked, MessagesReleased, RecordsDiverted, RecordsDropped
 from poller.model.outcome import label
 
 
@@ -75,6 +75,11 @@ class Retries:
     def done(self, fact: BatchInvoked) -> None:
         """The batch is not tried again."""
         self._shards.get(fact.shard, {}).pop(fact.request_id, None)
+
+    def given_back(self, fact: MessagesReleased) -> None:
+        """The batch of a queue is not tried again: its messages will come back in others."""
+        for known in self._shards.values():
+            known.pop(fact.request_id, None)
 
     def given_up(self, fact: RecordsDropped | RecordsDiverted) -> None:
         """The batch that begins with these records has lost them."""

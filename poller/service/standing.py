@@ -49,7 +49,7 @@ class Standing:
     state: ShardState = "owned"
     checkpoint: str = ""
     owner: str = ""
-    """The other replica that has it."""
+    """The other replica that has it, or has ended it."""
     since: float = 0.0
     """Unix seconds at which it came into this state."""
     oldest: float | None = None
@@ -145,6 +145,8 @@ class Standings:
 
     def _configured(self, fact: MappingMoved) -> None:
         self._mappings.configured(fact.mapping)
+        if fact.state in ("Enabling", "Disabled"):  # nothing of it runs; one that was cut short has not told its end
+            self._mappings.pop(fact.mapping, None)
 
     def _removed(self, fact: MappingRemoved) -> None:
         self._mappings.remove(fact.mapping)

@@ -78,11 +78,16 @@ class Supervisor:
             self._kept[name] = _Kept(wanted[name], Stop())
             self._tasks.start_soon(self._keep, name, self._kept[name])
 
-    def stop(self) -> None:
-        """Finish what is in flight, begin nothing new; the task group ends when all has been finished."""
+    def stop(self) -> set[str]:
+        """Finish what is in flight, begin nothing new; the task group ends when all has been finished.
+
+        Returns:
+            The mappings that run, of which nobody will be told that they were removed.
+        """
         self._stopping = True
         for kept in self._kept.values():
             kept.stop.set()
+        return set(self._kept)
 
     async def _keep(self, name: str, kept: _Kept) -> None:
         while kept.wanted is not None and not self._stopping:

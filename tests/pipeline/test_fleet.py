@@ -9,7 +9,8 @@ from typing import Any
 
 import anyio
 
-from poller.model.facts import MemberMoved, SelfFenced, ShardPassed
+from poller.model.facts import MemberMoved, SelfFenced, ShardMoved, ShardPassed
+from poller.model.outcome import Refused, Replied
 from poller.model.policy import Scaling
 from poller.model.ports import Store
 from poller.stores.memory import MemoryStore
@@ -290,3 +291,48 @@ async def test_replicas_share_a_maximum_concurrency_and_never_exceed_it():
                 await anyio.sleep(30)
                 assert scene.function.running == 6
         assert scene.function.most_running == 6
+
+
+@virtual
+async def test_shards_that_end_and_leave_the_stream_at_one_replica_are_told_so_by_the_others_too():
+    async with MemoryStore().open() as store:
+        scene = Scene(store, shards=2)
+        a, b = scene.replica("a"), scene.replica("b")
+
+        def last(replica: Replica) -> dict[str, tuple[str, str]]:
+            return {fact.shard: (fact.to, fact.owner) for fact in replica.told(ShardMoved)}
+
+        async with running(a, b):
+            await until(lambda: len(a.owned) == len(b.owned) == 1)
+            await until(lambda: last(b).get(next(iter(a.owned))) == ("elsewhere", "a"))
+            parent = next(iter(a.owned))
+            other = next(iter(b.owned))
+            scene.stream.put(parent, 3)
+            scene.stream.split(parent, "child")
+            await until(lambda: last(b)[parent] == ("ended", "a"), within=90)
+            await until(lambda: "child" in a.owned | b.owned, within=90)
+            scene.stream.shards[parent].listed = False
+            await until(lambda: last(a)[parent][0] == last(b)[parent][0] == "forgotten", within=400)
+            assert other in b.owned
+
+
+@virtual
+async def test_a_child_that_another_replica_took_and_ended_at_once_does_not_wait_for_its_parent_any_more():
+    async with MemoryStore().open() as store:
+        scene = Scene(store, shards=2)
+        a, b = scene.replica("a"), scene.replica("b")
+        scene.function.behave = lambda call: Refused(reason="not yet")
+
+        def last(replica: Replica) -> dict[str, str]:
+            return {fact.shard: fact.to for fact in replica.told(ShardMoved)}
+
+        async with running(a, b):
+            await until(lambda: len(a.owned) == len(b.owned) == 1)
+            (parent,) = a.owned
+            scene.stream.put(parent)
+            scene.stream.split(parent, "child")
+            scene.stream.split("child")
+            waits = {"blocked_on_parent"}
+            await until(lambda: {last(each).get("child", "") for each in (a, b)} == waits, within=90)
+            scene.function.behave = lambda call: Replied(body=b"null")
+            await until(lambda: {last(each)["child"] for each in (a, b)} == {"ended"}, within=180)

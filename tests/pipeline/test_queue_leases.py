@@ -92,6 +92,8 @@ async def test_a_throttled_batch_is_kept_for_its_lease_and_then_given_back():
     assert tries[-1] - EPOCH < 28.1
     assert {fact.released for fact in mapping.told(MessagesReleased)} == {3}
     assert 3 <= len(mapping.told(MessagesReleased)) <= 4, "once for each lease, and not in a loop"
+    refused = dict.fromkeys(fact.request_id for fact in mapping.told(BatchInvoked) if fact.retry_in is not None)
+    assert {fact.request_id for fact in mapping.told(MessagesReleased)} <= refused.keys(), "it is told which batch"
 
 
 @virtual

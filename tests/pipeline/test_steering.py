@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
@@ -434,3 +434,21 @@ async def test_a_queue_that_goes_on_after_a_pause_holds_its_messages_as_the_queu
             await wish(store, "m", lambda wishes: steer.resume(wishes, ""))
             play.tools.fleet.ring()
             await until(lambda: len(queue.released) == 5, within=29)
+
+
+@virtual
+@pytest.mark.parametrize("source", [FakeStream, FakeQueue])
+async def test_a_pause_that_a_store_before_this_one_held_is_not_told_any_more(source: type[FakeStream | FakeQueue]):
+    observers = Observers(now)
+    observers.board.configured([MappingView(name="m", uuid="", configuration={}, enabled=True)])
+    gauge = 'poller_paused{mapping="m"} '
+    for paused in (True, False):
+        async with MemoryStore().open() as store:
+            if paused:
+                await wish(store, "m", lambda wishes: steer.pause(wishes, "", Pause("ann", now())))
+            mapping = World(source(), FakeFunction(), store)
+            mapping.tools = replace(mapping.tools, observe=observers.observe)
+            async with mapping.running():
+                await anyio.sleep(5)
+                assert f"{gauge}{float(paused)}" in observers.metrics.scrape()[0].decode()
+                assert bool(observers.board.document()[0]["paused"]) is paused

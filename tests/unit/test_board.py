@@ -14,6 +14,7 @@ from poller.model.facts import (
     MappingRemoved,
     MemberMoved,
     MessagesDeleted,
+    MessagesReleased,
     ReadOutcome,
     RecordsDiverted,
     RecordsDropped,
@@ -26,6 +27,7 @@ from poller.model.facts import (
     SourceRead,
     Stopping,
     StoreFailed,
+    WishesSeen,
 )
 from poller.model.outcome import Failed, Outcome, Refused, Replied, Unavailable
 from poller.service.board import Board, MappingView
@@ -299,6 +301,19 @@ def test_a_queue_is_not_blocked_once_anything_of_it_succeeds():
     assert seen.shard()["retry"] is None
 
 
+def test_a_queues_batch_that_was_given_back_blocks_nothing_any_more():
+    seen = Seen()
+    seen.board.configured([view(arn=QUEUE)])
+    refused = Refused(reason="429")
+    seen.observe(
+        owned(), invoked(refused, retry_in=2.0, request_id="1"), invoked(refused, retry_in=2.0, request_id="2")
+    )
+    seen.observe(MessagesReleased(mapping="m", released=10, failed=0, request_id="1"))
+    assert seen.shard()["retry"]["request_id"] == "2"
+    seen.observe(MessagesReleased(mapping="m", released=10, failed=0, request_id="2"))
+    assert seen.shard()["retry"] is None
+
+
 def test_retention_is_told_once_the_source_was_asked(seen: Seen):
     seen.observe(SourceListed(mapping="m", retention=86_400.0))
     assert seen.mapping()["retention_seconds"] == 86_400.0
@@ -450,6 +465,14 @@ def test_ready_once_every_enabled_mapping_has_read_or_said_why_not(report: Fact)
         {"ready": False, "reason": "waiting for the first read of m", "waiting": ["m"]},
     )
     seen.observe(report)
+    assert seen.board.readiness() == (True, {"ready": True})
+
+
+def test_a_mapping_that_is_paused_has_said_why_it_does_not_read(seen: Seen):
+    nothing = WishesSeen(mapping="m", paused=None, shards={"s2": ("ann", 900.0)}, seeks={})
+    seen.observe(MappingMoved(mapping="m", state="Enabled", reason=""), nothing, owned())
+    assert seen.board.readiness()[0] is False
+    seen.observe(WishesSeen(mapping="m", paused=("ann", 900.0), shards={}, seeks={}), owned())
     assert seen.board.readiness() == (True, {"ready": True})
 
 

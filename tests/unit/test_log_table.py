@@ -120,7 +120,7 @@ FACTS: tuple[Fact, ...] = (
             shard="s",
             to=to,
             position="1" if to in ("owned", "ended", "released") else "",
-            owner="b" if to == "elsewhere" else "",
+            owner="b" if to in ("elsewhere", "ended") else "",
         )
         for to in moves(ShardMoved, "to")
     ),

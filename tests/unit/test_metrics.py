@@ -305,6 +305,15 @@ def test_shards_are_counted_by_the_state_they_moved_to_last(scraped: Scraped):
     assert counted == {"owned": 1, "blocked_on_parent": 1, "ended": 1}
 
 
+def test_a_shard_that_another_replica_has_ended_waits_no_more_and_is_counted_there(scraped: Scraped):
+    scraped.observe(enabled(), ShardMoved(mapping="m", shard="s1", to="blocked_on_parent"))
+    scraped.observe(ShardMoved(mapping="m", shard="s1", to="ended", owner="other"))
+    assert scraped.value("poller_shards", mapping="m", state="blocked_on_parent") == 0
+    assert scraped.value("poller_shards", mapping="m", state="ended") == 0
+    scraped.observe(ShardMoved(mapping="m", shard="s2", to="ended"))
+    assert scraped.value("poller_shards", mapping="m", state="ended") == 1
+
+
 def test_all_series_of_a_removed_mapping_disappear_and_its_last_words_do_not_bring_them_back(scraped: Scraped):
     scraped.observe(enabled("m"), owned(), read(3, behind=1.0), sent(), invoked(Replied()))
     scraped.observe(enabled("other"))
@@ -425,6 +434,20 @@ def test_a_pause_of_the_mapping_or_of_a_shard_is_told_until_it_ends(scraped: Scr
     assert scraped.value("poller_paused", mapping="m") == 1
     scraped.observe(WishesSeen(mapping="m", paused=None, shards={}, seeks={}))
     assert scraped.value("poller_paused", mapping="m") == 0
+
+
+@pytest.mark.parametrize("state", ["Enabling", "Disabled"])
+def test_what_a_run_that_was_cut_short_left_behind_is_gone_when_the_mapping_begins_anew_or_is_turned_off(
+    scraped: Scraped, state: State
+):
+    waits = ShardMoved(mapping="m", shard="s2", to="blocked_on_parent", position="s1")
+    scraped.observe(enabled(), owned(), read(records=10), stands(900.0), sent(), waits)
+    scraped.observe(enabled(state=state))  # nobody told how the call ended, nor that the shards were let go
+    assert scraped.value("poller_invocations_in_flight", mapping="m") == 0
+    assert scraped.age() is None
+    assert scraped.value("poller_read_age_seconds", mapping="m", shard="s1") is None
+    assert scraped.value("poller_shards", mapping="m", state="owned") == 0
+    assert scraped.value("poller_shards", mapping="m", state="blocked_on_parent") == 0
 
 
 def test_retention_is_not_told_before_the_source_was_asked_and_follows_it(scraped: Scraped):
