@@ -24,7 +24,9 @@ class Rows:
         self._kept: dict[str, Checkpoint] = {}
 
     async def look(self, running: Collection[str]) -> frozenset[str]:
-        """Read what is stored now. Who has what is true if the members are looked at after this.
+        """Read what is stored now, then who is there: a row may name a member that nobody has seen yet.
+
+        A look that fails changes nothing, or the shards of such a member would pass for free.
 
         Args:
             running: shards in our hands, of whose rows nobody knows more than we.
@@ -35,7 +37,9 @@ class Rows:
         taken: set[str] = set()
         found: set[str] = set()
         before = {shard: checkpoint.version for shard, checkpoint in self._kept.items()}
-        async for key, stored in self._tools.store.scan(f"{self._prefix}/"):
+        rows = [each async for each in self._tools.store.scan(f"{self._prefix}/")]
+        await self._tools.fleet.look()
+        for key, stored in rows:
             shard = key.removeprefix(f"{self._prefix}/")
             found.add(shard)
             known = self._kept.get(shard)

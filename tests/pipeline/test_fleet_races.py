@@ -156,6 +156,23 @@ async def test_rows_that_were_read_before_our_own_write_do_not_undo_it():
 
 
 @virtual
+async def test_a_shard_of_a_newcomer_is_not_taken_while_the_members_cannot_be_read():
+    async with MemoryStore().open() as store:
+        stream, function, log = FakeStream(), FakeFunction(), list[tuple[float, str]]()
+        stream.shards = {f"shard-{number}": Shard() for number in range(7)}
+        a, b, c = (Replica(name, stream, function, store, log) for name in "abc")
+        async with running(a, c):
+            await until(lambda: (len(a.owned), len(c.owned)) == (4, 3))
+            await anyio.sleep(30)
+            c.reach.unreadable = FOLDER
+            async with running(b):
+                await anyio.sleep(60)
+                assert b.owned
+                assert not b.owned & c.owned
+                assert not [fact for each in (a, b, c) for fact in each.told(ShardPassed) if fact.how == "lost"]
+
+
+@virtual
 async def test_a_row_that_somebody_removed_begins_again_where_it_was_seen_last():
     async with MemoryStore().open() as store:
         rows = Rows(World(FakeStream(), FakeFunction(), store).tools, PREFIX)
