@@ -287,3 +287,20 @@ async def test_what_one_leaves_behind_is_given_to_who_has_least():
                 ]
                 assert sorted(map(len, (b.owned, c.owned, d.owned))) == [3, 3, 3]
                 assert len(moved) <= 4
+
+
+@virtual
+async def test_rows_of_shards_that_left_are_removed_though_the_first_member_does_not_serve_the_stream():
+    async with MemoryStore().open() as store:
+        stream, function, log = FakeStream(), FakeFunction(), list[tuple[float, str]]()
+        other, a, b = a_fleet(Meddled(store), "0"), *(Replica(name, stream, function, store, log) for name in "ab")
+        async with anyio.create_task_group() as tasks, running(a, b):
+            await tasks.start(other.run)
+            await until(lambda: len(a.owned | b.owned) == 1)
+            stream.split("shard-0", "shard-1", "shard-2")
+            await until(lambda: len(a.owned | b.owned) == 2)
+            stream.shards["shard-0"].listed = False
+            await anyio.sleep(300)
+            rows = [key.rpartition("/")[2] async for key, _ in store.scan("m/") if key.count("/") == 2]
+            assert rows == ["shard-1", "shard-2"]
+            tasks.cancel_scope.cancel()
