@@ -185,6 +185,7 @@ class Hands:
         except* Superseded:
             superseded = True
         if superseded or scope.cancelled_caught:
+            ended = False  # to say so was refused
             if owned:  # or another was faster
                 self._passed(run.shard, "lost")
             await self._rows.reread(run.shard)

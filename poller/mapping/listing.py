@@ -128,8 +128,8 @@ class Listing:
         """Remove the rows of shards that left the stream long ago: DynamoDB makes new ones every four hours."""
         listed, now = self.topology.partitions, anyio.current_time()
         self._unnamed = shards.unnamed(listed, rows, since=self._unnamed, now=now)
-        if self._tools.fleet.name != min(self._tools.fleet.live(), default=""):
-            return  # one of all does it
+        if self._tools.fleet.name != min(self._tools.fleet.serving(self._rows.prefix), default=""):
+            return  # one of all that serve the stream does it
         for shard in shards.forgettable(listed, rows, since=self._unnamed, now=now) - set(running):
             if await self._rows[shard].remove():
                 self._rows.drop(shard)

@@ -24,7 +24,7 @@ async def seek(tools: Tools, shard: str, checkpoint: Checkpoint, wished: Seek) -
     """Put the shard where the wish says, in one write that names the wish.
 
     Returns:
-        Whether that is done; otherwise the stop came first, and the wish stands.
+        Whether that is done; otherwise the stop came first or the shard has left the stream, and the wish stands.
 
     Raises:
         Superseded: another replica has the shard.
@@ -32,7 +32,10 @@ async def seek(tools: Tools, shard: str, checkpoint: Checkpoint, wished: Seek) -
     before = checkpoint.position
     to: Position | None = wished.to
     if wished.forward:
-        head = await _Look(tools, shard, before).find()
+        try:
+            head = await _Look(tools, shard, before).find()
+        except ShardGone:
+            return False  # the next listing tells what becomes of it
         if head is None:
             return False
         if head.arrived is None or (isinstance(wished.to, At) and head.arrived >= wished.to.time):

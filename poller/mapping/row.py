@@ -8,6 +8,9 @@ import msgspec
 
 from poller.model.record import At, Position, TrimHorizon
 
+_DIGITS = 16
+"""Of a stream, in its key."""
+
 
 class MappingRow(msgspec.Struct, frozen=True, kw_only=True):
     """Written once, when a mapping first sees its source, before any shard is read."""
@@ -70,7 +73,13 @@ def prefix(mapping: str, source: str, identity: str) -> str:
     The source and its identity are part of it: a stream that was deleted and created anew under the same name, or a
     mapping that was pointed at another stream, starts afresh instead of skipping by foreign sequence numbers.
     """
-    return f"{mapping}/{hashlib.sha256(f'{source} {identity}'.encode()).hexdigest()[:16]}"
+    return f"{mapping}/{hashlib.sha256(f'{source} {identity}'.encode()).hexdigest()[:_DIGITS]}"
+
+
+def is_prefix(key: str, mapping: str) -> bool:
+    """Whether this may be the key of the mapping's row, for whichever stream."""
+    start, _, digest = key.rpartition("/")
+    return start == mapping and len(digest) == _DIGITS and not set(digest) - set("0123456789abcdef")
 
 
 encode = msgspec.json.Encoder().encode

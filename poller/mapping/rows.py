@@ -20,11 +20,14 @@ class Rows:
 
     def __init__(self, tools: Tools, prefix: str) -> None:
         self._tools = tools
-        self._prefix = prefix
+        self.prefix = prefix
+        """The key of the stream's rows."""
         self._kept: dict[str, Checkpoint] = {}
 
     async def look(self, running: Collection[str]) -> frozenset[str]:
-        """Read what is stored now. Who has what is true if the members are looked at after this.
+        """Read what is stored now, then who is there: a row may name a member that nobody has seen yet.
+
+        A look that fails changes nothing, or the shards of such a member would pass for free.
 
         Args:
             running: shards in our hands, of whose rows nobody knows more than we.
@@ -35,8 +38,10 @@ class Rows:
         taken: set[str] = set()
         found: set[str] = set()
         before = {shard: checkpoint.version for shard, checkpoint in self._kept.items()}
-        async for key, stored in self._tools.store.scan(f"{self._prefix}/"):
-            shard = key.removeprefix(f"{self._prefix}/")
+        rows = [each async for each in self._tools.store.scan(f"{self.prefix}/")]
+        await self._tools.fleet.look()
+        for key, stored in rows:
+            shard = key.removeprefix(f"{self.prefix}/")
             found.add(shard)
             known = self._kept.get(shard)
             if shard not in running:
@@ -74,7 +79,7 @@ class Rows:
     def of(self, shard: str, position: Position) -> Checkpoint:
         """The row of a shard, or one that is not stored yet and begins at `position`."""
         if shard not in self._kept:
-            key = f"{self._prefix}/{shard}"
+            key = f"{self.prefix}/{shard}"
             self._kept[shard] = Checkpoint(self._tools, key, shard, ShardRow(position=position), 0)
         return self._kept[shard]
 
@@ -105,7 +110,7 @@ class Rows:
     def holder(self, shard: str) -> str:
         """The live member that has a shard; "" when nobody has it."""
         row = self._kept[shard].row if shard in self._kept else None
-        held = row is not None and self._tools.fleet.holds(row.owner, row.epoch, self._prefix)
+        held = row is not None and self._tools.fleet.holds(row.owner, row.epoch, self.prefix)
         return row.owner if row and held else ""
 
     def seat(self, shard: Partition, *, running: bool) -> Seat:

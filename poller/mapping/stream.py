@@ -114,7 +114,6 @@ class Stream:
             if run := self._running.get(shard):  # or it has come to its end while we looked
                 run.lost = True
                 run.stop.set()
-        await self._fleet.look()
 
     async def _look_again(self) -> None:
         try:

@@ -18,7 +18,7 @@ from poller.mapping import progress, row, steer
 from poller.mapping.row import MappingRow, ShardRow, decode_mapping, decode_shard
 from poller.model.errors import PollerError, SettingsError, Superseded, told
 from poller.model.ports import Row, Store
-from poller.model.record import At, TrimHorizon
+from poller.model.record import After, At, From, TrimHorizon
 from poller.service.log_lines import one_line
 from poller.settings import Settings, load
 from poller.sources.sqs import SqsQueue
@@ -90,6 +90,8 @@ async def import_(
         raise SettingsError(f"{file}: has version {export.poller_checkpoints}, allowed: {_VERSION}")
     for name in export.mappings:
         _streams(settings, name)
+    if wrong := _mistakes(export):
+        raise SettingsError("\n".join(f"{file}: {one_line(each)}" for each in wrong))
     async with _opened(settings) as store:
         found = {key: stored for name in export.mappings async for key, stored in store.scan(f"{name}/")}
         if not force and (owned := await _owned(store, export, found)):
@@ -104,6 +106,26 @@ async def import_(
                 await store.put(key, value, version)
         tell(f"{len(writes)} rows {'would be ' if dry_run else ''}written, the others are so already")
     return 0
+
+
+def _mistakes(export: Export) -> list[str]:
+    """What no export says, a line each: such rows would be another mapping's or a replica's, or end their own mapping."""
+    mistakes = []
+    for name, streams in sorted(export.mappings.items()):
+        for stream in streams:
+            if not row.is_prefix(stream.key, name):
+                mistakes.append(f"{stream.key!r} is no key of {name}, allowed: keys as they were exported")
+            for shard, wanted in sorted(stream.shards.items()):
+                position = wanted.position
+                numbers = [position.sequence] if isinstance(position, From | After) else []
+                for lane in wanted.lanes:
+                    numbers += [*([lane.done] if lane.done else []), *(chunk.last for chunk in lane.chunks)]
+                mistakes += [
+                    f"{name} {shard}: {number!r} is no sequence number, allowed: digits"
+                    for number in numbers
+                    if not (number.isascii() and number.isdigit())
+                ]
+    return mistakes
 
 
 def _streams(settings: Settings, name: str | None) -> list[str]:

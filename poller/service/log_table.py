@@ -49,6 +49,14 @@ LINES = (
         do="What it said before says why. The others have its shards until it is back.",
     ),
     Line(
+        message="replica cannot be started, it is tried again",
+        level="WARN",
+        topic="process",
+        fields="replica reason",
+        when="A process of --replicas could not be begun: processes, files or memory are scarce.",
+        do="See `reason` and the limits of the machine. The others have its shards until it is back.",
+    ),
+    Line(
         message="replica does not end and is killed",
         level="ERROR",
         topic="process",

@@ -251,7 +251,9 @@ class Parent:
         while not self._stop_asked.is_set():
             began = anyio.current_time()
             code = await self._run(child)
-            if self._stop_asked.is_set():
+            if code is None:
+                pause = next_pause(pause, lived=0.0)
+            elif self._stop_asked.is_set():
                 self.code = self.code or (1 if code else 0)
             elif code == _UNUSABLE and not child.heard:
                 self.code = _UNUSABLE
@@ -270,16 +272,24 @@ class Parent:
                 await self._stop_asked.wait()
         child.settled.set()  # also where the stop came first, and nothing was started
 
-    async def _run(self, child: _Child) -> int:
-        """One life of it. Answers how it ended."""
+    async def _run(self, child: _Child) -> int | None:
+        """One life of it. Answers how it ended; None: it could not be started, as when processes or files are scarce."""
         at = self._socket(child)
         at.unlink(missing_ok=True)
         safely = ["-P"] if sys.flags.safe_path else []
         part = (str(child.number), str(len(self._children)), str(at), self._address)
         command = [sys.executable, *safely, "-m", "poller", "run", *self._options, "--part", *part, "--"]
-        async with await anyio.open_process(
-            [*command, str(self._config)], stdin=PIPE, stdout=PIPE, stderr=None, start_new_session=True
-        ) as process:
+        try:
+            started = await anyio.open_process(
+                [*command, str(self._config)], stdin=PIPE, stdout=PIPE, stderr=None, start_new_session=True
+            )
+        except OSError as error:
+            _log.warning(
+                "replica cannot be started, it is tried again",
+                extra={"fields": {"replica": child.number, "reason": error.strerror or str(error)}},
+            )
+            return None
+        async with started as process:
             child.process, child.lives = process, child.lives + 1
             self._front.tally.begun(_life(child))
             try:

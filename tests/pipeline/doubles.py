@@ -154,6 +154,8 @@ class FakeStream:
         if self.failures:
             raise self.failures.pop(0)
         shard = self.shards[partition]
+        if not shard.listed:
+            raise ShardGone(f"there is no {partition}")
         begin = int(cursor.token) if cursor.token else self._find(shard, cursor.position)
         records = shard.records[begin : begin + min(limit, self.page)]
         await admit(sum(len(each.body) for each in records))

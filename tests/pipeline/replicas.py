@@ -28,6 +28,8 @@ class Reach(StoreAround):
         self.shared = True
         self.pace = pace
         self.cut = False
+        self.unreadable = ""
+        """A folder that cannot be scanned."""
         self.going = anyio.Event()
         self.going.set()
         self.puts: list[str] = []
@@ -51,6 +53,8 @@ class Reach(StoreAround):
 
     async def scan(self, prefix: str) -> AsyncIterator[tuple[str, Row]]:
         await self._through()
+        if self.unreadable and prefix.startswith(self.unreadable):
+            raise Transient("store: no answer in time")
         async for row in super().scan(prefix):
             yield row
 

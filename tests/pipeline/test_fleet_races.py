@@ -15,7 +15,7 @@ from poller.mapping.commit import Checkpoint
 from poller.mapping.row import ShardRow, decode_shard, encode
 from poller.mapping.rows import Rows
 from poller.model.errors import Superseded
-from poller.model.facts import ShardPassed
+from poller.model.facts import ShardMoved, ShardPassed
 from poller.model.ports import Row, Store
 from poller.model.record import After, TrimHorizon
 from poller.stores.memory import MemoryStore
@@ -156,6 +156,23 @@ async def test_rows_that_were_read_before_our_own_write_do_not_undo_it():
 
 
 @virtual
+async def test_a_shard_of_a_newcomer_is_not_taken_while_the_members_cannot_be_read():
+    async with MemoryStore().open() as store:
+        stream, function, log = FakeStream(), FakeFunction(), list[tuple[float, str]]()
+        stream.shards = {f"shard-{number}": Shard() for number in range(7)}
+        a, b, c = (Replica(name, stream, function, store, log) for name in "abc")
+        async with running(a, c):
+            await until(lambda: (len(a.owned), len(c.owned)) == (4, 3))
+            await anyio.sleep(30)
+            c.reach.unreadable = FOLDER
+            async with running(b):
+                await anyio.sleep(60)
+                assert b.owned
+                assert not b.owned & c.owned
+                assert not [fact for each in (a, b, c) for fact in each.told(ShardPassed) if fact.how == "lost"]
+
+
+@virtual
 async def test_a_row_that_somebody_removed_begins_again_where_it_was_seen_last():
     async with MemoryStore().open() as store:
         rows = Rows(World(FakeStream(), FakeFunction(), store).tools, PREFIX)
@@ -270,3 +287,51 @@ async def test_what_one_leaves_behind_is_given_to_who_has_least():
                 ]
                 assert sorted(map(len, (b.owned, c.owned, d.owned))) == [3, 3, 3]
                 assert len(moved) <= 4
+
+
+@virtual
+async def test_rows_of_shards_that_left_are_removed_though_the_first_member_does_not_serve_the_stream():
+    async with MemoryStore().open() as store:
+        stream, function, log = FakeStream(), FakeFunction(), list[tuple[float, str]]()
+        other, a, b = a_fleet(Meddled(store), "0"), *(Replica(name, stream, function, store, log) for name in "ab")
+        async with anyio.create_task_group() as tasks, running(a, b):
+            await tasks.start(other.run)
+            await until(lambda: len(a.owned | b.owned) == 1)
+            stream.split("shard-0", "shard-1", "shard-2")
+            await until(lambda: len(a.owned | b.owned) == 2)
+            stream.shards["shard-0"].listed = False
+            await anyio.sleep(300)
+            rows = [key.rpartition("/")[2] async for key, _ in store.scan("m/") if key.count("/") == 2]
+            assert rows == ["shard-1", "shard-2"]
+            tasks.cancel_scope.cancel()
+
+
+class Usurped(StoreAround):
+    """Another replica takes a shard in the moment in which its end is to be stored."""
+
+    async def put(self, key: str, value: bytes, expected: int) -> int:
+        if key.endswith("/shard-0") and decode_shard(value).ended:
+            row = await self.store.get(key)
+            if row and decode_shard(row.value).owner != "another":
+                taken = msgspec.structs.replace(decode_shard(row.value), owner="another", epoch=5)
+                await self.store.put(FOLDER + "another", a_row_of(key), 0)
+                await self.store.put(key, encode(taken), row.version)
+        return await super().put(key, value, expected)
+
+
+def a_row_of(key: str) -> bytes:
+    """A member that serves the stream of a shard's row."""
+    return member.encode(Member(epoch=5, boot="boot", serves=(key.rpartition("/")[0],)))
+
+
+@virtual
+async def test_a_shard_that_another_took_at_its_end_is_not_said_to_have_ended_here():
+    async with MemoryStore().open() as store:
+        stream, function, log = FakeStream(), FakeFunction(), list[tuple[float, str]]()
+        a = Replica("a", stream, function, Usurped(store), log)
+        async with running(a):
+            await until(lambda: len(a.owned) == 1)
+            stream.shards["shard-0"].closed = True
+            await anyio.sleep(3)
+            assert [fact.how for fact in a.told(ShardPassed)] == ["claimed", "lost"]
+            assert "ended" not in [fact.to for fact in a.told(ShardMoved)]

@@ -263,6 +263,24 @@ async def test_a_seek_to_latest_passes_over_what_waits_and_nothing_that_comes_la
 
 
 @virtual
+async def test_a_shard_that_left_the_stream_before_it_obeyed_disturbs_no_other():
+    async with MemoryStore().open() as store:
+        scene = Scene(store, shards=2)
+        (a,) = fleet = (scene.replica("a"),)
+        async with running(a):
+            await until(lambda: len(a.owned) == 2)
+            play = Drill(scene, (*fleet, a, a), anyio.CancelScope())
+            scene.stream.shards["shard-000"].listed = False
+            await play.seek(At(now() - 1), forward=True)
+            await anyio.sleep(1)
+            scene.stream.put("shard-001", 3)
+            await until(lambda: not scene.lost)
+            await anyio.sleep(60)
+            assert (await play.rows())["shard-000"].ended
+            assert not (await play.wishes()).seeks
+
+
+@virtual
 async def test_a_shard_that_has_caught_up_stays_where_it_is_under_latest():
     async with drill() as play:
         await play.seek(At(now() - 0.9), forward=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -37,6 +38,10 @@ def runs(pid: int) -> bool:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
+
+
+def open_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def sockets(folder: Path) -> list[Path]:
@@ -170,6 +175,26 @@ async def test_one_that_is_killed_is_started_again_no_total_goes_down_and_a_stop
     async with started(write(tmp_path / "d.yaml", json.loads((tmp_path / "c.yaml").read_text()))) as alone:
         await all_taken(called, produced)
         await alone.stop()
+    assert in_order(called)
+
+
+async def test_one_that_cannot_be_started_again_at_once_leaves_the_others_alone(
+    cloud: Cloud, called: Functions, tmp_path: Path
+):
+    async with under_load(cloud, called, tmp_path, "no-room") as (daemon, produced, _):
+        await owned_by(daemon, 3)
+        parent, before = daemon.process.pid, children(daemon)
+        allowed = resource.prlimit(parent, resource.RLIMIT_NOFILE)
+        resource.prlimit(parent, resource.RLIMIT_NOFILE, (open_files(parent), allowed[1]))
+        victim = max(before)
+        os.kill(victim, signal.SIGKILL)
+        await daemon.line("replica cannot be started, it is tried again")
+        assert children(daemon) == before - {victim}
+        resource.prlimit(parent, resource.RLIMIT_NOFILE, allowed)
+        await waited("a third process", lambda: len(children(daemon) - {victim}) == 3)
+        await owned_by(daemon, 3)
+        await all_taken(called, produced)
+        await daemon.stop()
     assert in_order(called)
 
 
