@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
+from heapq import heapify, heappop, heappush
 from itertools import islice, repeat
 from operator import is_
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from poller.model.record import After, At, From, Position, Record, TrimHorizon, are_same, bodies_bytes
 
 _Rank: TypeAlias = tuple[int, float]
+_GONE = 16
+"""Receives that have gone and may be remembered besides as many as are held."""
 
 
 def forward(stored: Position, reached: Position) -> Position:
@@ -107,11 +111,11 @@ class Progress:
         return True
 
     @property
-    def oldest(self) -> Record | None:
-        """The first record held."""
+    def oldest(self) -> float | None:
+        """When the first record held arrived."""
         if self._apart:
-            return self._apart.first
-        return self._next[0] if self._next else None
+            return self._apart.first.arrived
+        return self._next[0].arrived if self._next else None
 
 
 class Received:
@@ -120,15 +124,17 @@ class Received:
     A receive is kept as it came until some of its messages are settled without the others, in whatever order.
     """
 
-    __slots__ = ("_apart", "_count", "_reads")
+    __slots__ = ("_apart", "_arrivals", "_count", "_reads")
 
     def __init__(self) -> None:
         self._apart: _Apart | None = None
         """What is told apart message by message."""
-        self._reads: dict[int, Sequence[Record]] = {}
+        self._reads: dict[int, _Read] = {}
         """What came behind those, receive by receive, by the identity of the first message."""
         self._count = 0
         """The messages of these."""
+        self._arrivals: list[tuple[float, int]] = []
+        """A heap of theirs: each receive's oldest arrival and its key; of some that have gone, too."""
 
     def __len__(self) -> int:
         return self._count + (len(self._apart.held) if self._apart else 0)
@@ -140,8 +146,14 @@ class Received:
         first = id(records[0])
         if first in self._reads:  # a source that hands out what it handed out before
             self._tell_apart()
-        self._reads[first] = records
+        arrived = min([record.arrived for record in records])
+        self._reads[first] = _Read(arrived, records)
         self._count += len(records)
+        if len(self._arrivals) > 2 * len(self._reads) + _GONE:
+            self._arrivals = [(read.arrived, key) for key, read in self._reads.items()]
+            heapify(self._arrivals)
+        else:
+            heappush(self._arrivals, (arrived, first))
 
     def settled(self, records: Sequence[Record]) -> int:
         """These are done with. Answers their bytes."""
@@ -149,7 +161,7 @@ class Received:
             return 0
         first = id(records[0])
         read = self._reads.get(first)
-        if read is not None and are_same(read, records):
+        if read is not None and are_same(read.records, records):
             del self._reads[first]
             self._count -= len(records)
             return bodies_bytes(records)
@@ -163,17 +175,33 @@ class Received:
         """Keep what was kept receive by receive message by message."""
         apart = self._apart = self._apart or _Apart()
         for read in self._reads.values():
-            apart.took([record.receipt for record in read], read)
+            apart.took([record.receipt for record in read.records], read.records)
         self._reads.clear()
+        self._arrivals.clear()
         self._count = 0
         return apart
 
     @property
-    def oldest(self) -> Record | None:
-        """The first message held."""
+    def oldest(self) -> float | None:
+        """When the message arrived that is older than all others held: one that comes again may come behind new ones."""
+        arrivals = self._arrivals
+        while arrivals and not self._holds(*arrivals[0]):
+            heappop(arrivals)
+        oldest = arrivals[0][0] if arrivals else math.inf
         if self._apart:
-            return self._apart.first
-        return next(iter(self._reads.values()))[0] if self._reads else None
+            oldest = min(oldest, *[message.arrived for message in self._apart.held.values()])
+        return None if oldest == math.inf else oldest
+
+    def _holds(self, arrived: float, key: int) -> bool:
+        return key in self._reads and self._reads[key].arrived == arrived
+
+
+class _Read(NamedTuple):
+    """What one receive brought."""
+
+    arrived: float
+    """The oldest of its messages."""
+    records: Sequence[Record]
 
 
 class _Apart:

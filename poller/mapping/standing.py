@@ -89,13 +89,12 @@ class Standing:
             await freed.wait()
 
     def _tell(self) -> None:
-        first = self.held.oldest
         self._tools.observe(
             ShardStands(
                 mapping=self._tools.mapping,
                 shard=self._shard,
                 checkpoint=self._position,
-                oldest=first.arrived if first else None,
+                oldest=self.held.oldest,
                 behind=self._behind,
                 held=len(self.held),
                 attempt=self._attempt,

@@ -73,8 +73,9 @@ def test_a_message_that_comes_twice_under_one_id_is_held_twice():
     progress.took([first])
     progress.took([again])
     assert len(progress) == 2
+    assert progress.oldest == 0.0
     assert progress.settled([first]) == 3
-    assert progress.oldest == again
+    assert progress.oldest == 9.0
     assert progress.settled([first]) == 0
     assert len(progress) == 1
 
@@ -84,7 +85,10 @@ def test_progress_stands_before_the_first_record_that_is_not_settled(pages: list
     """Against what anybody would write: a list of what was read, and of what is settled."""
     progress, read, settled = Progress(), list[Record](), list[Record]()
     for count in pages:
-        page = [Record(id=str(len(read) + place), body=b"x" * place, arrived=0.0) for place in range(count)]
+        page = [
+            Record(id=str(len(read) + place), body=b"x" * place, arrived=float(len(read) + place))
+            for place in range(count)
+        ]
         progress.took(page)
         read += page
         held = [record for record in read if record not in settled]
@@ -94,7 +98,7 @@ def test_progress_stands_before_the_first_record_that_is_not_settled(pages: list
         left = [record for record in read if record not in settled]
         first = read.index(left[0]) if left else len(read)
         assert len(progress) == len(left)
-        assert progress.oldest == (left[0] if left else None)
+        assert progress.oldest == (left[0].arrived if left else None)
         assert progress.watermark == (read[first - 1].id if first else "")
 
 
@@ -106,7 +110,7 @@ def test_messages_are_held_alike_whether_they_are_settled_as_they_were_read_or_o
     progress, held, pages = Received(), list[Record](), list[tuple[Record, ...]]()
     for number, count in enumerate(reads):
         page = tuple(
-            Record(id=str(place % 2), body=b"x" * place, arrived=0.0, receipt=f"{number}/{place}")
+            Record(id=str(place % 2), body=b"x" * place, arrived=order.random(), receipt=f"{number}/{place}")
             for place in range(count)
         )
         progress.took(page)
@@ -125,4 +129,21 @@ def test_messages_are_held_alike_whether_they_are_settled_as_they_were_read_or_o
         assert progress.settled(some) == sum(len(record.body) for record in held) - sum(len(each.body) for each in left)
         held = left
         assert len(progress) == len(held)
-        assert progress.oldest is (held[0] if held else None)
+        assert progress.oldest == min((record.arrived for record in held), default=None)
+
+
+def test_an_old_message_is_seen_for_as_long_as_it_is_held_whatever_comes_and_goes_meanwhile():
+    progress = Received()
+    fresh = [Record(id=f"{n}", body=b"", arrived=100.0 + n, receipt=f"r{n}") for n in range(1000)]
+    old = Record(id="old", body=b"", arrived=1.0, receipt="old")
+    progress.took([fresh[0]])
+    progress.took([old])
+    for one in fresh[1:]:
+        progress.took([one])
+        assert progress.oldest == 1.0
+        progress.settled([one])
+    progress.settled([old])
+    assert progress.oldest == 100.0
+    progress.settled([fresh[0]])
+    assert progress.oldest is None
+    assert len(progress) == 0
