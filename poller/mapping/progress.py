@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import islice, repeat
 from operator import is_
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from poller.model.record import After, At, From, Position, Record, TrimHorizon, are_same, bodies_bytes
 
@@ -129,8 +129,8 @@ class Received:
     def __init__(self) -> None:
         self._apart: _Apart | None = None
         """What is told apart message by message."""
-        self._reads: dict[int, _Read] = {}
-        """What came behind those, receive by receive, by the identity of the first message."""
+        self._reads: dict[int, tuple[float, Sequence[Record]]] = {}
+        """What came behind those, receive by receive, by the identity of the first message; and the oldest arrival."""
         self._count = 0
         """The messages of these."""
         self._arrivals: list[tuple[float, int]] = []
@@ -147,10 +147,10 @@ class Received:
         if first in self._reads:  # a source that hands out what it handed out before
             self._tell_apart()
         arrived = min([record.arrived for record in records])
-        self._reads[first] = _Read(arrived, records)
+        self._reads[first] = arrived, records
         self._count += len(records)
         if len(self._arrivals) > 2 * len(self._reads) + _GONE:
-            self._arrivals = [(read.arrived, key) for key, read in self._reads.items()]
+            self._arrivals = [(arrived, key) for key, (arrived, _) in self._reads.items()]
             heapify(self._arrivals)
         else:
             heappush(self._arrivals, (arrived, first))
@@ -161,7 +161,7 @@ class Received:
             return 0
         first = id(records[0])
         read = self._reads.get(first)
-        if read is not None and are_same(read.records, records):
+        if read is not None and are_same(read[1], records):
             del self._reads[first]
             self._count -= len(records)
             return bodies_bytes(records)
@@ -174,8 +174,8 @@ class Received:
     def _tell_apart(self) -> _Apart:
         """Keep what was kept receive by receive message by message."""
         apart = self._apart = self._apart or _Apart()
-        for read in self._reads.values():
-            apart.took([record.receipt for record in read.records], read.records)
+        for _, read in self._reads.values():
+            apart.took([record.receipt for record in read], read)
         self._reads.clear()
         self._arrivals.clear()
         self._count = 0
@@ -184,24 +184,17 @@ class Received:
     @property
     def oldest(self) -> float | None:
         """When the message arrived that is older than all others held: one that comes again may come behind new ones."""
-        arrivals = self._arrivals
-        while arrivals and not self._holds(*arrivals[0]):
+        arrivals, reads = self._arrivals, self._reads
+        oldest = math.inf
+        while arrivals:
+            arrived, key = arrivals[0]
+            if key in reads and reads[key][0] == arrived:
+                oldest = arrived
+                break
             heappop(arrivals)
-        oldest = arrivals[0][0] if arrivals else math.inf
         if self._apart:
             oldest = min(oldest, *[message.arrived for message in self._apart.held.values()])
         return None if oldest == math.inf else oldest
-
-    def _holds(self, arrived: float, key: int) -> bool:
-        return key in self._reads and self._reads[key].arrived == arrived
-
-
-class _Read(NamedTuple):
-    """What one receive brought."""
-
-    arrived: float
-    """The oldest of its messages."""
-    records: Sequence[Record]
 
 
 class _Apart:
