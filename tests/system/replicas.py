@@ -191,9 +191,11 @@ class Crew:
 
     def recalls(self, delivery: Delivery) -> bool:
         """Whether it may have left a process before it froze, between its last look and the wire: nobody can recall it."""
-        return any(
-            delivery.function == name and at - 0.1 <= delivery.began <= at + _ON_ITS_WAY for name, at in self._thawed
-        )
+        return self.went_on(delivery.function, delivery.began)
+
+    def went_on(self, name: str, moment: float) -> bool:
+        """Whether a replica had been frozen until then, so that it may do or tell what belongs before."""
+        return any(name == frozen and at - 0.1 <= moment <= at + _ON_ITS_WAY for frozen, at in self._thawed)
 
 
 def _is_locked(store: str) -> bool:
@@ -256,12 +258,19 @@ def _order_is_kept(done: Sequence[Delivery]) -> None:
 
 def _checkpoints_never_go_back(replicas: Crew, done: Sequence[Delivery]) -> None:
     """Over all replicas; and what is begun after a checkpoint lies behind it."""
-    written = sorted(
-        (line["time"], line["shard"], int(line["position"]))
+    told = sorted(
+        (line["time"], line["shard"], int(line["position"]), folder.name)
         for folder in replicas.folders
         for line in lines_of(folder, "checkpoint written")
         if line["position"].isdigit()
     )
+    # A replica that froze behind its write tells of it when it goes on; the next owner has begun there meanwhile.
+    known: dict[tuple[str, int], str] = {}
+    written = [
+        (moment, shard, position)
+        for moment, shard, position, name in told
+        if known.setdefault((shard, position), name) == name or not replicas.went_on(name, _seconds(moment))
+    ]
     reached: dict[str, int] = defaultdict(int)
     for _, shard, position in written:
         assert position >= reached[shard], f"{shard} went back from {reached[shard]} to {position}"
