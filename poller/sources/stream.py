@@ -6,12 +6,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import anyio
 
 from poller.aws.calls import HotCalls
+from poller.model.dates import moment_of
 from poller.model.errors import Denied, IteratorExpired, NotFound, ShardGone, Transient, Trimmed
 from poller.model.ports import Admit, Clock, Unsettled
 from poller.model.record import After, At, Cursor, From, Position, Record
@@ -118,10 +118,10 @@ def behind_newest(answer: Mapping[str, Any], now: float) -> Cursor:
 
     Args:
         answer: as botocore parsed it.
-        now: unix seconds, for a server that says no Date.
+        now: unix seconds, for a server that says no Date, or none that can be read.
     """
-    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-    moment = parsedate_to_datetime(date).timestamp() if date else now
+    said = moment_of(answer["ResponseMetadata"]["HTTPHeaders"].get("date", ""))
+    moment = now if said is None else said
     return Cursor(position=At(float(math.floor(moment) - 1)), token=listed(answer, "ShardIterator", "GetShardIterator"))
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
 
+from poller.model.dates import moment_of
 from poller.model.outcome import Failed
 
 RESPONSE_LIMIT_BYTES = 6_291_556
@@ -80,11 +79,8 @@ def retry_after(value: str | None, now: float) -> float:
     text = (value or "").strip()
     if text.isascii() and text.isdigit():
         return float(text)
-    try:
-        moment = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):  # the second of a year without end
-        return 0.0
-    return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now)
+    moment = moment_of(text)
+    return 0.0 if moment is None else max(0.0, moment - now)
 
 
 def _decoded(body: bytes) -> Any:

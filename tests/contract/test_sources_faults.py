@@ -175,6 +175,14 @@ async def test_latest_without_a_date_is_by_our_clock(settings):
 
 
 @both
+@pytest.mark.parametrize("date", ["yesterday", "Thu, 01 Jan 99999999999 00:00:10 GMT"])
+async def test_latest_with_a_date_that_is_none_is_by_our_clock(settings, date: str):
+    iterator = answer({"ShardIterator": "fresh"}, headers={"Date": date})
+    async with source_on(settings, by_operation(GetShardIterator=iterator)) as (source, _):
+        assert (await source.latest("s")).position == At(999.0)
+
+
+@both
 async def test_a_read_asks_for_no_more_than_the_service_gives(settings):
     async with source_on(settings, by_operation(GetRecords=page_of(settings))) as (source, server):
         await source.read("s", Cursor(position=TrimHorizon(), token="t"), 99_999, admitted)

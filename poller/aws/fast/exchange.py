@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -27,6 +26,7 @@ from poller.aws.calls import UNKNOWN_LENGTH_BYTES
 from poller.aws.fast.connection import Overdue
 from poller.aws.fast.pool import Origin, Pool
 from poller.aws.fast.signing import Form, Heads
+from poller.model.dates import moment_of
 from poller.model.ports import Admit
 
 T = TypeVar("T")
@@ -95,12 +95,8 @@ class ServersTime:
         """
         if reply.status not in _REFUSED:
             return False
-        date = reply.headers().get("date", "")
-        try:
-            there = parsedate_to_datetime(date).timestamp()
-        except (ValueError, OverflowError):  # the second of a year without end
-            return False
-        if abs(there - reply.signed) < _FAR_OFF or _code(reply) not in _SKEWED:
+        there = moment_of(reply.headers().get("date", ""))
+        if there is None or abs(there - reply.signed) < _FAR_OFF or _code(reply) not in _SKEWED:
             return False
         self.ahead = there - now
         return True
