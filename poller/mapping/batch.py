@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from poller.model.policy import Policy
-from poller.model.record import Counted, Record, bodies_of, event_size_bytes
+from poller.model.record import Counted, Record, bodies_of, event_size_bytes, frame_bytes
 
 Batch: TypeAlias = tuple[Record, ...]
 """What one invocation carries: in source order, never empty."""
-
-_EMPTY_EVENT_BYTES = event_size_bytes(())
 
 
 def batches_of(records: Batch, policy: Policy) -> list[Batch]:
@@ -40,7 +38,7 @@ class Batcher:
         self._held: list[Record] = []
         self._bodies: list[bytes] = []
         """Of what is held."""
-        self._size_bytes = _EMPTY_EVENT_BYTES
+        self._bodies_bytes = 0
         self._closed: list[Batch] = []
         self._opened = now
 
@@ -67,21 +65,23 @@ class Batcher:
 
     def _gather(self, records: Sequence[Record], bodies: Sequence[bytes]) -> None:
         """Add records that are not too many for what is held, though they may be too large."""
-        limit = self._policy.event_limit_bytes
-        grown = self._size_bytes + sum(map(len, bodies)) + len(bodies) - (not self._held)
-        if grown <= limit:  # all of them, and so each
+        size_bytes = sum(map(len, bodies))
+        if self._fits(len(bodies), size_bytes):  # all of them, and so each
             self._held += records
             self._bodies += bodies
-            self._size_bytes = grown
+            self._bodies_bytes += size_bytes
             return
         for record, body in zip(records, bodies, strict=True):
-            grown = self._size_bytes + len(body) + (1 if self._held else 0)
-            if self._held and grown > limit:
+            if self._held and not self._fits(1, len(body)):
                 self._close()
-                grown = self._size_bytes + len(body)
             self._held.append(record)
             self._bodies.append(body)
-            self._size_bytes = grown
+            self._bodies_bytes += len(body)
+
+    def _fits(self, count: int, size_bytes: int) -> bool:
+        """Whether the event of what is held would bear so many more."""
+        grown = frame_bytes(len(self._held) + count) + self._bodies_bytes + size_bytes
+        return grown <= self._policy.event_limit_bytes
 
     def ready(self, now: float) -> list[Batch]:
         """The batches that must leave now."""
@@ -107,11 +107,9 @@ class Batcher:
         """Remove the records at the head of what is held that arrived until then: they are too old."""
         count = next((place for place, each in enumerate(self._held) if each.arrived > arrived_until), len(self._held))
         out, self._held, self._bodies = tuple(self._held[:count]), self._held[count:], self._bodies[count:]
-        self._size_bytes = event_size_bytes(self._held)
+        self._bodies_bytes = sum(map(len, self._bodies))
         return out
 
     def _close(self) -> None:
-        frame = _EMPTY_EVENT_BYTES + len(self._held) - 1
-        self._closed.append(Counted(self._held, self._bodies, self._size_bytes - frame))
-        self._held, self._bodies = [], []
-        self._size_bytes = _EMPTY_EVENT_BYTES
+        self._closed.append(Counted(self._held, self._bodies, self._bodies_bytes))
+        self._held, self._bodies, self._bodies_bytes = [], [], 0

@@ -65,8 +65,12 @@ def event_of(records: Sequence[Record]) -> bytes:
 
 def event_size_bytes(records: Sequence[Record]) -> int:
     """`len(event_of(records))`, without building it."""
-    frame = len(_OPEN) + len(_CLOSE) + max(0, len(records) - 1) * len(_BETWEEN)
-    return frame + bodies_bytes(records)
+    return frame_bytes(len(records)) + bodies_bytes(records)
+
+
+def frame_bytes(count: int) -> int:
+    """What an event of so many records holds besides them."""
+    return len(_OPEN) + len(_CLOSE) + max(0, count - 1) * len(_BETWEEN)
 
 
 def bodies_bytes(records: Sequence[Record]) -> int:
