@@ -132,11 +132,14 @@ class Delivery:
         if attempts.made:
             limits.append(("Expired", self._around.retention()))
         for condition, age in limits:
-            count = older_than(batch, now=tools.clock(), age=age)
-            too_old = window and attempts.made and window.ended_for(tools.clock()) >= age if close else count
-            if too_old:
+            if window and close:
+                is_old = attempts.made > 0 and window.ended_for(tools.clock()) >= age
+                count = 0 if is_old else None
+            else:
+                count = older_than(batch, now=tools.clock(), age=age) or None
+            if count is not None:
                 await self._give_up(batch[:count], condition, None, work, close)
-                if window and close:
+                if window:
                     window.follow(GiveUp(), close)
                 return count
         return None

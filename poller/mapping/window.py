@@ -70,7 +70,7 @@ class Tumbler:
         """Add what a read brought. A record that comes late belongs to the window that is open."""
         begin = 0
         for place, record in enumerate(records):
-            start = math.floor(record.arrived / self._length) * self._length
+            start = _start_of(record, self._length)
             if self._opened is None:
                 self._opened = start
             elif start > self._opened:
@@ -131,7 +131,7 @@ class Tumbling:
     def event(self, batch: Batch, close: Close | None) -> bytes:
         """The event of an invocation, records first, then its siblings. A batch of another window opens that."""
         if self.row is None and batch:
-            self.row = WindowRow(start=self._start(batch[0]), state=_EMPTY)
+            self.row = WindowRow(start=_start_of(batch[0], self._length), state=_EMPTY)
         state = self.row.state if self.row else _EMPTY
         siblings = {
             "window": self._bounds(),
@@ -171,11 +171,8 @@ class Tumbling:
         """The `timeWindowInfo` of a failure document. Records that were never sent have opened no window."""
         return {"window": self._bounds(records), "shardId": self._shard} | _flags(close)
 
-    def _start(self, record: Record) -> float:
-        return math.floor(record.arrived / self._length) * self._length
-
     def _bounds(self, records: Batch = ()) -> dict[str, str]:
-        start = self.row.start if self.row else self._start(records[0]) if records else 0.0
+        start = self.row.start if self.row else _start_of(records[0], self._length) if records else 0.0
         return {"start": _iso(start), "end": _iso(start + self._length)}
 
 
@@ -184,6 +181,11 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
+
+
+def _start_of(record: Record, length: float) -> float:
+    """Where the window begins that a record belongs to, unix seconds."""
+    return math.floor(record.arrived / length) * length
 
 
 def _flags(close: Close | None) -> dict[str, bool]:
