@@ -2,37 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
 import pytest
 
 from poller.service.ordering import order
-
-
-@contextmanager
-def answering(body: bytes) -> Iterator[str]:
-    class Answer(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Say nothing."""
-
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+from tests.servers.one_answer import one_answer
 
 
 def refused(url: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -54,5 +27,5 @@ def test_a_daemon_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.parametrize("body", [b"[]", b"{}", b'"ok"', b"null", b'{"mapping": "m", "paused": null}'])
 def test_another_server_is_told_from_a_poller(capsys: pytest.CaptureFixture[str], body: bytes):
-    with answering(body) as url:
+    with one_answer(body, method="POST") as (url, _):
         assert refused(url, capsys) == f"poller pause: {url} does not answer as a poller does"

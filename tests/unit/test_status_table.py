@@ -2,10 +2,8 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import StringIO
 from typing import Any
 
@@ -14,6 +12,7 @@ from rich.console import Console
 
 from poller.model.errors import PollerError
 from poller.service.status import duration, fetch, show_status, table
+from tests.servers.one_answer import one_answer
 
 SHARD = {
     "id": "shardId-000000000000",
@@ -52,26 +51,8 @@ def printed(*document: dict[str, Any]) -> list[list[str]]:
 
 @contextmanager
 def answering(status: int, body: bytes) -> Iterator[str]:
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """Say nothing."""
-
-    asked: list[str] = []
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with one_answer(body, status=status) as (url, asked):
+        yield url
     assert set(asked) <= {"/api/mappings"}
 
 
