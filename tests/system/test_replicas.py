@@ -277,6 +277,7 @@ async def test_a_changed_token_and_a_changed_host_are_followed_at_the_same_port(
         write(config, server("another-token-of-many", "0.0.0.0"))
         daemon.send(signal.SIGHUP)
         await daemon.line("listening", address=f"http://0.0.0.0:{port}/")
+        await daemon.line("configuration read", count=9)  # by all: the file is about to be written anew
         write(config, server("another-token-of-many", "192.0.2.1"))
         daemon.send(signal.SIGHUP)
         await daemon.line("configuration refused")
